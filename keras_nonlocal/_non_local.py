@@ -1,0 +1,317 @@
+"""The non-local block of the paper's Eq. 6, z = W_z y + x, for any Keras: all of the logic, none of the flavour."""
+
+import math
+
+import tensorflow as tf
+
+from keras_nonlocal import errors
+from keras_nonlocal import pairwise as pairwise_forms
+from keras_nonlocal import positions as positions_lib
+from keras_nonlocal.attend import attend
+
+EXTENTS = {1: ("spacetime", "time"), 2: ("spacetime", "space"), 3: ("spacetime", "space", "time")}
+# The axes an extent sums over; an axis outside it is never pooled.
+ATTENDED = {"spacetime": "THW", "space": "HW", "time": "T"}
+
+
+class NonLocalMixin:
+    """What NonLocal1D, NonLocal2D and NonLocal3D share; put before a Keras Layer, with `rank` and `_keras` set."""
+
+    rank = None  # number of position axes
+    _keras = None  # the Keras package that sublayers come from
+
+    def __init__(
+        self,
+        pairwise,
+        inner_channels,
+        pool_size,
+        pool_before_projection=True,
+        scale=True,
+        extent="spacetime",
+        group_frames=None,
+        norm="batch_norm",
+        norm_momentum=0.9,
+        norm_epsilon=1e-5,
+        norm_synchronized=False,
+        use_bias=True,
+        use_out_bias=True,
+        kernel_initializer=None,
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        keras = self._keras
+        self._check_data_format()
+        self.supports_masking = True
+        self._form = pairwise_forms.get(pairwise)
+        if inner_channels is not None:
+            errors.check_positive_int("inner_channels", inner_channels)
+        self.inner_channels = inner_channels
+        self.pool_size = _normalised_pool_size(pool_size, self.rank)
+        self.pool_before_projection = bool(pool_before_projection)
+        self.scale = bool(scale)
+        self.extent = errors.check_choice("extent", extent, EXTENTS[self.rank])
+        axes = positions_lib.AXES[self.rank]
+        self._pool = tuple(
+            size if axis in ATTENDED[extent] else 1 for axis, size in zip(axes, self.pool_size, strict=True)
+        )
+        self.group_frames = self._checked_group_frames(group_frames)
+        self._sets = positions_lib.Sets(self.rank, self.extent, self.group_frames)
+        if norm not in ("batch_norm", None):
+            raise ValueError(f"`norm` must be 'batch_norm' or None. Received: norm={norm!r}")
+        self._norm_kind = norm
+        self.norm_momentum = norm_momentum
+        self.norm_epsilon = norm_epsilon
+        self.norm_synchronized = bool(norm_synchronized)
+        self.use_bias = bool(use_bias)
+        self.use_out_bias = bool(use_out_bias)
+        if kernel_initializer is None:
+            kernel_initializer = keras.initializers.RandomNormal(stddev=0.01)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.theta = self.phi = self.g = self.w_f = self.out = self.norm = None
+
+    @property
+    def pairwise(self):
+        """The name of the pairwise form."""
+        return self._form.name
+
+    def __call__(self, inputs, *args, **kwargs):
+        self._check_flavour(inputs)
+        return super().__call__(inputs, *args, **kwargs)
+
+    def build(self, input_shape):
+        """Makes all weights. Raises ValueError for a shape of the wrong rank or without a channel count."""
+        shape = self._checked_input_shape(input_shape)
+        channels = shape[-1]
+        inner = self.inner_channels or max(1, channels // 2)
+        x, y = (shape[0], None, channels), (shape[0], None, inner)
+        if self._form.embeds:
+            self.theta = self._projection("theta", inner, x)
+            self.phi = self._projection("phi", inner, x)
+        self.g = self._projection("g", inner, x)
+        if self._form.owns_w_f:
+            self.w_f = self.add_weight(
+                name="w_f",
+                shape=(2 * inner,),
+                initializer=self._fresh_initializer(),
+                regularizer=self.kernel_regularizer,
+                trainable=True,
+            )
+        # The block starts as the identity by a zero gamma, or by a zero W_z when nothing normalises. By both, neither
+        # would ever get a gradient.
+        initializer = None if self._norm_kind else "zeros"
+        self.out = self._projection("out", channels, y, initializer, self.use_out_bias)
+        if self._norm_kind:
+            self.norm = self._keras.layers.BatchNormalization(
+                momentum=self.norm_momentum,
+                epsilon=self.norm_epsilon,
+                gamma_initializer="zeros",
+                synchronized=self.norm_synchronized,
+                dtype=self.dtype_policy,
+                name="norm",
+            )
+            self._build_sublayer(self.norm, x)
+        super().build(input_shape)
+
+    def call(self, inputs, mask=None, training=None, return_attention_scores=False):
+        """z = x + norm(W_z y).
+
+        Args:
+          inputs: x, (B, *positions, C).
+          mask: boolean, True for valid positions: (B, *positions), or with trailing position axes left out, as (B, T)
+            for frames. Positions that are not valid are no keys, do not count in the 1/N, and come out as they went in.
+          training: whether the norm uses and updates batch statistics.
+          return_attention_scores: also return the attention. This builds the N x M matrix.
+
+        Returns:
+          z, shaped as x. With return_attention_scores, (z, attention), where attention is (B, N, M): for each of the N
+          queries the weights of the M (pooled) keys in order T, H, W. Where the positions fall into sets (`extent`
+          "space" or "time", or `group_frames`), it is (B, S, N, M), with N and M counted inside a set.
+        """
+        x = inputs
+        batch, *positions, _ = positions_lib.dims(x)
+        self._check_pool(positions)
+        self._check_groups(positions)
+        if mask is not None:
+            mask = positions_lib.expand_mask(mask, positions)
+            x = tf.where(mask[..., None], x, tf.zeros_like(x))  # whatever stands in the padding, NaN included
+        theta = x if self.theta is None else self.theta(x)
+        phi, g, key_mask = self._keys(x, mask)
+        y, attention = attend(
+            self._form,
+            self._scaled(self._sets.fold(theta)),  # (B, *positions, C') -> (B*S, N, C')
+            self._sets.fold(phi),
+            self._sets.fold(g),
+            w_f=None if self.w_f is None else tf.cast(tf.convert_to_tensor(self.w_f), x.dtype),
+            key_mask=None if key_mask is None else self._sets.fold_mask(key_mask),
+        )
+        y = self._sets.unfold(y, batch, positions)
+        z = inputs + self._normalised(self.out(y), mask, training)
+        if mask is not None:
+            z = tf.where(mask[..., None], z, inputs)
+        z = tf.ensure_shape(z, inputs.shape)
+        return (z, self._sets.unfold_attention(attention, batch)) if return_attention_scores else z
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def attention_shape(self, input_shape):
+        """The shape of what return_attention_scores returns for an input shape; None for sizes that are not known."""
+        batch, *positions, _ = self._checked_input_shape(input_shape)
+        # NaN stands for an unknown size, so that whatever is computed from it is unknown too.
+        positions = [math.nan if size is None else size for size in positions]
+        keys = [size // pool for size, pool in zip(positions, self._pool, strict=True)]
+        sets, queries = self._sets.split(positions)
+        sizes = [positions_lib.product(part) for part in (sets, queries, self._sets.split(keys)[1])]
+        sizes = [None if math.isnan(size) else size for size in sizes]
+        return (batch, *sizes[1:]) if self._sets.single else (batch, *sizes)
+
+    def get_config(self):
+        keras = self._keras
+        return {
+            **super().get_config(),
+            "pairwise": self.pairwise,
+            "inner_channels": self.inner_channels,
+            "pool_size": self.pool_size,
+            "pool_before_projection": self.pool_before_projection,
+            "scale": self.scale,
+            "extent": self.extent,
+            "group_frames": self.group_frames,
+            "norm": self._norm_kind,
+            "norm_momentum": self.norm_momentum,
+            "norm_epsilon": self.norm_epsilon,
+            "norm_synchronized": self.norm_synchronized,
+            "use_bias": self.use_bias,
+            "use_out_bias": self.use_out_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
+        }
+
+    def _keys(self, x, mask):
+        """phi and g at the (pooled) key positions, and the mask of those, or None."""
+
+        def pool(tensor):
+            if mask is None:
+                return positions_lib.max_pool(tensor, self._pool), None
+            return positions_lib.max_pool_valid(tensor, mask, self._pool)
+
+        if self.pool_before_projection or self.phi is None:
+            pooled, key_mask = pool(x)
+            phi = pooled if self.phi is None else self.phi(pooled)
+        else:
+            phi, key_mask = pool(self.phi(x))
+        g = self.g(pooled) if self.pool_before_projection else pool(self.g(x))[0]
+        return phi, g, key_mask
+
+    def _scaled(self, theta):
+        if not (self.scale and self._form.scales):
+            return theta
+        return theta * tf.cast(1 / math.sqrt(theta.shape[-1]), theta.dtype)
+
+    def _normalised(self, y, mask, training):
+        if self.norm is None:
+            return y
+        shape = positions_lib.dims(y)
+        rows = tf.reshape(y, [shape[0], -1, shape[-1]])  # (B, *positions, C) -> (B, N, C)
+        row_mask = None if mask is None else tf.reshape(mask, [shape[0], -1])  # (B, *positions) -> (B, N)
+        return tf.reshape(self.norm(rows, training=training, mask=row_mask), shape)
+
+    def _projection(self, name, units, input_shape, initializer=None, use_bias=None):
+        """A 1x1x1 convolution, which is a Dense over the channels."""
+        layer = self._keras.layers.Dense(
+            units,
+            use_bias=self.use_bias if use_bias is None else use_bias,
+            kernel_initializer=initializer or self._fresh_initializer(),
+            kernel_regularizer=self.kernel_regularizer,
+            bias_regularizer=self.bias_regularizer,
+            dtype=self.dtype_policy,
+            name=name,
+        )
+        self._build_sublayer(layer, input_shape)
+        return layer
+
+    def _build_sublayer(self, layer, input_shape):
+        layer.build(input_shape)
+
+    def _fresh_initializer(self):
+        # One unseeded initializer object would draw the same values for theta, phi and g.
+        return type(self.kernel_initializer).from_config(self.kernel_initializer.get_config())
+
+    def _checked_group_frames(self, group_frames):
+        if group_frames is None:
+            return None
+        errors.check_positive_int("group_frames", group_frames)
+        if self.rank == 2 or self.extent == "space":
+            raise ValueError(
+                "`group_frames` cuts time, so it needs a time axis inside the extent. "
+                f"Received: group_frames={group_frames} for {type(self).__name__} with extent={self.extent!r}"
+            )
+        if self._pool[0] > 1:
+            raise ValueError(
+                "`group_frames` cannot be combined with pooling over time: set the first entry of `pool_size` to 1. "
+                f"Received: group_frames={group_frames}, pool_size={self.pool_size}"
+            )
+        return group_frames
+
+    def _checked_input_shape(self, input_shape):
+        shape = tuple(input_shape)
+        axes = ", ".join(positions_lib.AXES[self.rank])
+        if len(shape) != self.rank + 2:
+            raise ValueError(
+                f"{type(self).__name__} takes inputs of rank {self.rank + 2}, (batch, {axes}, channels). "
+                f"Received: input_shape={shape}"
+            )
+        if shape[-1] is None:
+            raise ValueError(f"The last axis of the inputs, channels, must be known. Received: input_shape={shape}")
+        return shape
+
+    def _check_pool(self, positions):
+        for axis, size, pool in zip(positions_lib.AXES[self.rank], positions, self._pool, strict=True):
+            if isinstance(size, int) and 0 < size < pool:
+                raise ValueError(
+                    f"`pool_size` {self.pool_size} leaves no key along {axis}, which has {size}: use a smaller one."
+                )
+
+    def _check_groups(self, positions):
+        if not self.group_frames:
+            return
+        rule = "`group_frames` must divide the number of frames."
+        if isinstance(positions[0], int) and positions[0] % self.group_frames:
+            raise ValueError(f"{rule} Received: group_frames={self.group_frames} for inputs of {positions[0]} frames")
+        tf.debugging.assert_equal(positions[0] % self.group_frames, 0, message=rule)
+
+    def _check_data_format(self):
+        data_format = self._keras.backend.image_data_format()
+        if data_format != "channels_last":
+            raise ValueError(
+                f"{type(self).__name__} takes channels_last inputs only, but image_data_format() is {data_format!r}: "
+                "call keras.backend.set_image_data_format('channels_last') and put channels on the last axis."
+            )
+
+    def _check_flavour(self, inputs):
+        ours = self._keras.__name__
+        theirs = type(inputs).__module__.split(".")[0]
+        if theirs in ("keras", "tf_keras") and theirs != ours and type(inputs).__name__ == "KerasTensor":
+            home = {"keras": "keras_nonlocal", "tf_keras": "keras_nonlocal.tfm.layers"}[theirs]
+            # Keras would take it all the same, and lose the layer's weights without a word.
+            raise TypeError(
+                f"This {type(self).__name__} is a {ours} layer and was called on a symbolic tensor of {theirs}: "
+                f"use {home}.{type(self).__name__}."
+            )
+
+
+def _normalised_pool_size(pool_size, rank):
+    sizes = (pool_size,) * rank if isinstance(pool_size, int) else pool_size
+    sizes = (1,) * rank if sizes is None else tuple(sizes)
+    if len(sizes) != rank or not all(isinstance(s, int) and not isinstance(s, bool) and s > 0 for s in sizes):
+        axes = ", ".join(positions_lib.AXES[rank])
+        raise ValueError(
+            f"`pool_size` must be a positive integer, {rank} of them ({axes}), or None for no pooling. "
+            f"Received: pool_size={pool_size!r}"
+        )
+    return sizes
+

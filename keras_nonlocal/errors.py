@@ -1,0 +1,36 @@
+"""Errors that say which thing, what rule, what came, and what to do."""
+
+import functools
+import sys
+
+
+class UserError(ValueError):
+    """Something the user gave is wrong; its message is one sentence that names the thing and the cure."""
+
+
+def exit_on_user_error(main):
+    """Wraps a script's main so that a UserError prints `error: <sentence>` and exits with 1, without a traceback."""
+
+    @functools.wraps(main)
+    def wrapped(*args, **kwargs):
+        try:
+            return main(*args, **kwargs)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            sys.exit(1)
+
+    return wrapped
+
+
+def check_choice(argument, value, choices):
+    """Returns value if it is one of choices; raises ValueError otherwise."""
+    if isinstance(value, str) and value in choices:
+        return value
+    raise ValueError(f"`{argument}` must be one of {', '.join(map(repr, choices))}. Received: {argument}={value!r}")
+
+
+def check_positive_int(argument, value):
+    """Returns value if it is an integer above 0; raises ValueError otherwise."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    raise ValueError(f"`{argument}` must be a positive integer. Received: {argument}={value!r}")

@@ -1,0 +1,77 @@
+"""C2D and I3D as Keras 3 models, in the manner of keras.applications."""
+
+import keras
+
+from keras_nonlocal import errors
+from keras_nonlocal.layers import NonLocal3D
+from keras_nonlocal.models import video_resnet
+
+
+def C2D(depth=50, input_shape=(8, 224, 224, 3), classes=400, dropout=0.5, include_top=True, name="c2d", **arguments):
+    """C2D, the paper's baseline: a 2D ResNet run over the frames, which meet in pooling only (Table 1).
+
+    Args:
+      depth: 50 or 101; not looked at when `block_counts` is given.
+      input_shape: (T, H, W, 3) of a clip, normalised; any of T, H, W may be None. Default (8, 224, 224, 3).
+      classes: of the classifier. Default 400, Kinetics.
+      dropout: rate before the classifier. Default 0.5.
+      include_top: end in the classifier's logits; otherwise in res5's feature map.
+      name: of the model.
+      **arguments: `non_local`, `non_local_block`, `temporal_stride`, `stem`, `block_counts`, `width`, ..., those of
+        keras_nonlocal.models.video_resnet.video_resnet.
+
+    Returns:
+      A functional keras.Model from clips to logits (B, classes), or to (B, T', H', W', C).
+
+    Raises:
+      ValueError: for an argument out of range, naming it.
+
+    Example:
+
+    >>> model = keras_nonlocal.models.C2D(50, non_local={"res3": [1, 3], "res4": [1, 3, 5]})
+    >>> model.output_shape
+    (None, 400)
+    """
+    return _model(depth, input_shape, classes, dropout, include_top, name, inflate=None, **arguments)
+
+
+def I3D(
+    depth=50,
+    input_shape=(8, 224, 224, 3),
+    classes=400,
+    dropout=0.5,
+    include_top=True,
+    name="i3d",
+    inflate="3x1x1",
+    **arguments,
+):
+    """I3D, a C2D with the kernels of every second residual block inflated over time (section 4).
+
+    Args:
+      inflate: "3x1x1" (default, the first 1x1 convolution) or "3x3x3" (the 3x3 convolution). The rest is C2D's.
+
+    Returns:
+      A functional keras.Model, as C2D.
+
+    Example:
+
+    >>> keras_nonlocal.models.I3D(50, input_shape=(32, 224, 224, 3), temporal_stride=8).output_shape
+    (None, 400)
+    """
+    return _model(depth, input_shape, classes, dropout, include_top, name, inflate=inflate, **arguments)
+
+
+def _model(depth, input_shape, classes, dropout, include_top, name, **arguments):
+    if "block_counts" not in arguments:
+        if depth not in video_resnet.BLOCK_COUNTS:
+            raise ValueError(f"`depth` must be one of {list(video_resnet.BLOCK_COUNTS)}. Received: depth={depth!r}")
+        arguments["block_counts"] = video_resnet.BLOCK_COUNTS[depth]
+    inputs = keras.Input(input_shape, name="clip")
+    x = video_resnet.video_resnet(keras, NonLocal3D, inputs, **arguments)["5"]
+    if include_top:
+        errors.check_positive_int("classes", classes)
+        x = keras.layers.GlobalAveragePooling3D(name="pool5")(x)
+        x = keras.layers.Dropout(dropout, name="dropout")(x)
+        initializer = keras.initializers.RandomNormal(stddev=0.01)
+        x = keras.layers.Dense(classes, kernel_initializer=initializer, dtype="float32", name="pred")(x)
+    return keras.Model(inputs, x, name=name)

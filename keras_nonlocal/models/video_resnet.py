@@ -1,0 +1,167 @@
+"""C2D and I3D, the paper's video networks (section 4, Table 1), as one functional graph for either Keras.
+
+A residual network of bottleneck blocks whose convolutions are 1 x k x k (C2D) or partly inflated over time (I3D), with
+non-local blocks put after chosen residual blocks. Strided convolutions are padded symmetrically, as in the official
+code: TensorFlow's SAME would shift every feature map by a pixel.
+"""
+
+from keras_nonlocal import errors
+
+STAGES = ("res2", "res3", "res4", "res5")
+INFLATIONS = (None, "3x1x1", "3x3x3")
+BLOCK_COUNTS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+# stem: (kernel of pool1 over time where it strides over time, its padding over time, its padding over space).
+STEMS = {
+    "official": (2, 0, 0),  # 224 -> 112 -> 55
+    "slowfast": (2, 0, 1),  # 224 -> 112 -> 56
+    "paper": (3, 1, 1),  # Table 1's 3 x 3 x 3
+}
+
+
+def video_resnet(
+    keras,
+    non_local_layer,
+    inputs,
+    block_counts=BLOCK_COUNTS[50],
+    width=64,
+    inflate=None,
+    temporal_stride=2,
+    stem="official",
+    non_local=None,
+    non_local_block=None,
+    norm_momentum=0.9,
+    norm_epsilon=1e-5,
+    norm_synchronized=False,
+    kernel_regularizer=None,
+):
+    """Builds the graph from a clip to the last feature map.
+
+    Args:
+      keras: the package to build with, keras or tf_keras.
+      non_local_layer: that package's NonLocal3D.
+      inputs: symbolic (B, T, H, W, 3), normalised; T, H and W may be unknown.
+      block_counts: residual blocks in res2, res3, res4 and res5. Default R50.
+      width: channels of the stem; stage s has width * 2**s inner and four times as many outer channels. Default 64.
+      inflate: None for C2D; "3x1x1" or "3x3x3" for I3D, the kernel put into every second residual block.
+      temporal_stride: of the whole network, 2 (the 8x8 and 32x4 models: one pooling, after res2) or 8 (the 32x2 and
+        128x1 models of Table 1: also in conv1 and pool1). Default 2.
+      stem: whose pool1: "official" (default), "slowfast" or "paper".
+      non_local: where the non-local blocks go, as {"res3": [1, 3], "res4": [1, 3, 5]}: after the residual blocks of
+        these indices, counted from 0. Default nowhere.
+      non_local_block: arguments of NonLocal3D. Default none, the official code's block.
+      norm_momentum: of every batch norm, here and in the non-local blocks.
+      norm_epsilon: of every batch norm.
+      norm_synchronized: batch statistics over all replicas.
+      kernel_regularizer: of every kernel.
+
+    Returns:
+      {"2": res2's output, ..., "5": res5's}, each (B, T', H', W', channels).
+
+    Raises:
+      ValueError: for an argument out of range, naming it.
+    """
+    _check(block_counts, inflate, temporal_stride, stem)
+    placement = checked_placement(non_local, block_counts)
+    layers = keras.layers
+    norm = dict(momentum=norm_momentum, epsilon=norm_epsilon, synchronized=norm_synchronized)
+
+    def conv(x, filters, kernel, name, strides=(1, 1, 1), last_of_block=False, activate=True):
+        if any(s > 1 for s in strides) and any(k > 1 for k in kernel):
+            pad, padding = tuple(k // 2 for k in kernel), "valid"
+            x = layers.ZeroPadding3D(pad, name=f"{name}_pad")(x)
+        else:
+            padding = "same"  # the same thing where nothing strides
+        x = layers.Conv3D(
+            filters,
+            kernel,
+            strides,
+            padding,
+            use_bias=False,
+            # MSRA over the fan out, untruncated: what Caffe2 calls MSRAFill.
+            kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
+            kernel_regularizer=kernel_regularizer,
+            name=name,
+        )(x)
+        gamma = "zeros" if last_of_block else "ones"
+        x = layers.BatchNormalization(gamma_initializer=gamma, name=f"{name}_bn", **norm)(x)
+        return layers.ReLU(name=f"{name}_relu")(x) if activate else x
+
+    def block(x, filters, stride, kernels, name):
+        """Bottleneck: 1x1x1 (or 3x1x1), 1x3x3 (or 3x3x3), 1x1x1, with the stride on the second."""
+        shortcut = x
+        if stride > 1 or x.shape[-1] != 4 * filters:
+            shortcut = conv(x, 4 * filters, (1, 1, 1), f"{name}_branch1", (1, stride, stride), activate=False)
+        x = conv(x, filters, (kernels[0], 1, 1), f"{name}_branch2a")
+        x = conv(x, filters, (kernels[1], 3, 3), f"{name}_branch2b", (1, stride, stride))
+        x = conv(x, 4 * filters, (1, 1, 1), f"{name}_branch2c", last_of_block=True, activate=False)
+        return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_sum")([shortcut, x]))
+
+    strides_early = temporal_stride == 8
+    x = conv(inputs, width, (5 if inflate else 1, 7, 7), "conv1", (2 if strides_early else 1, 2, 2))
+    kernel, pad_time, pad_space = STEMS[stem]
+    if pad_space:
+        # Zeros are as good as the minus infinity of max-pool padding: nothing is below them after a ReLU.
+        x = layers.ZeroPadding3D((pad_time if strides_early else 0, pad_space, pad_space), name="pool1_pad")(x)
+    pool1 = (kernel, 2) if strides_early else (1, 1)
+    x = layers.MaxPooling3D((pool1[0], 3, 3), (pool1[1], 2, 2), name="pool1")(x)
+    endpoints = {}
+    for index, (stage, count) in enumerate(zip(STAGES, block_counts, strict=True)):
+        for i in range(count):
+            stride = 2 if i == 0 and index > 0 else 1
+            x = block(x, width * 2**index, stride, _temporal_kernels(inflate, stage, i), f"{stage}_{i}")
+            if i in placement[stage]:
+                options = dict(
+                    norm_momentum=norm_momentum,
+                    norm_epsilon=norm_epsilon,
+                    norm_synchronized=norm_synchronized,
+                    kernel_regularizer=kernel_regularizer,
+                    bias_regularizer=kernel_regularizer,
+                )
+                x = non_local_layer(**{**options, **(non_local_block or {})}, name=f"{stage}_{i}_nonlocal")(x)
+        endpoints[stage[-1]] = x
+        if stage == "res2":
+            x = layers.MaxPooling3D((2, 1, 1), name="pool2")(x)
+    return endpoints
+
+
+def checked_placement(non_local, block_counts):
+    """The non-local placement with every stage in it.
+
+    Args:
+      non_local: {"res3": [1, 3], ...}, or None.
+      block_counts: residual blocks in each stage.
+
+    Returns:
+      {"res2": (...), ..., "res5": (...)}.
+
+    Raises:
+      ValueError: for a stage or an index that does not exist.
+    """
+    placement = {stage: () for stage in STAGES}
+    for stage, indices in (non_local or {}).items():
+        errors.check_choice("non_local", stage, STAGES)
+        count = block_counts[STAGES.index(stage)]
+        indices = tuple(indices)
+        if any(not isinstance(i, int) or not 0 <= i < count for i in indices) or len(set(indices)) < len(indices):
+            raise ValueError(
+                f"`non_local` lists residual blocks of {stage} to put a non-local block after, each once, from 0 to "
+                f"{count - 1}. Received: {stage}: {list(indices)}"
+            )
+        placement[stage] = indices
+    return placement
+
+
+def _temporal_kernels(inflate, stage, index):
+    """Temporal sizes of a block's first two convolutions: every second block is inflated, and all of res2."""
+    inflated = inflate and (stage == "res2" or index % 2 == (1 if stage == "res5" else 0))
+    return (3 if inflated and inflate == "3x1x1" else 1, 3 if inflated and inflate == "3x3x3" else 1)
+
+
+def _check(block_counts, inflate, temporal_stride, stem):
+    if len(block_counts) != len(STAGES) or not all(isinstance(n, int) and n > 0 for n in block_counts):
+        raise ValueError(f"`block_counts` must be {len(STAGES)} positive integers. Received: {block_counts!r}")
+    if inflate not in INFLATIONS:
+        raise ValueError(f"`inflate` must be None, '3x1x1' or '3x3x3'. Received: inflate={inflate!r}")
+    if temporal_stride not in (2, 8):
+        raise ValueError(f"`temporal_stride` must be 2 or 8. Received: temporal_stride={temporal_stride!r}")
+    errors.check_choice("stem", stem, STEMS)

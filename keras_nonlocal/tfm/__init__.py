@@ -1,0 +1,1 @@
+"""keras_nonlocal for tf_keras and tf-models-official."""
