@@ -1,6 +1,7 @@
 """The non-local block of the paper's Eq. 6, z = W_z y + x, for any Keras: all of the logic, none of the flavour."""
 
 import math
+from collections.abc import Iterable
 
 import tensorflow as tf
 
@@ -12,6 +13,7 @@ from keras_nonlocal.attend import attend
 EXTENTS = {1: ("spacetime", "time"), 2: ("spacetime", "space"), 3: ("spacetime", "space", "time")}
 # The axes an extent sums over; an axis outside it is never pooled.
 ATTENDED = {"spacetime": "THW", "space": "HW", "time": "T"}
+GROUP_RULE = "`group_frames` must divide the number of frames."
 
 
 class NonLocalMixin:
@@ -45,9 +47,9 @@ class NonLocalMixin:
         self._check_data_format()
         self.supports_masking = True
         self._form = pairwise_forms.get(pairwise)
-        if inner_channels is not None:
-            errors.check_positive_int("inner_channels", inner_channels)
-        self.inner_channels = inner_channels
+        self.inner_channels = (
+            None if inner_channels is None else errors.check_positive_int("inner_channels", inner_channels)
+        )
         self.pool_size = _normalised_pool_size(pool_size, self.rank)
         self.pool_before_projection = bool(pool_before_projection)
         self.scale = bool(scale)
@@ -61,8 +63,8 @@ class NonLocalMixin:
         if norm not in ("batch_norm", None):
             raise ValueError(f"`norm` must be 'batch_norm' or None. Received: norm={norm!r}")
         self._norm_kind = norm
-        self.norm_momentum = norm_momentum
-        self.norm_epsilon = norm_epsilon
+        self.norm_momentum = errors.check_number("norm_momentum", norm_momentum, 0, 1)
+        self.norm_epsilon = errors.check_number("norm_epsilon", norm_epsilon, 0)
         self.norm_synchronized = bool(norm_synchronized)
         self.use_bias = bool(use_bias)
         self.use_out_bias = bool(use_out_bias)
@@ -114,6 +116,7 @@ class NonLocalMixin:
                 name="norm",
             )
             self._build_sublayer(self.norm, x)
+        self.input_spec = self._keras.layers.InputSpec(ndim=self.rank + 2, axes={-1: channels})
         super().build(input_shape)
 
     def call(self, inputs, mask=None, training=None, return_attention_scores=False):
@@ -133,10 +136,10 @@ class NonLocalMixin:
         """
         x = inputs
         batch, *positions, _ = positions_lib.dims(x)
-        self._check_pool(positions)
-        self._check_groups(positions)
+        self._check_sizes(positions)
+        self._assert_unknown_sizes(positions)
         if mask is not None:
-            mask = positions_lib.expand_mask(mask, positions)
+            mask = positions_lib.expand_mask(mask, batch, positions)
             x = tf.where(mask[..., None], x, tf.zeros_like(x))  # whatever stands in the padding, NaN included
         theta = x if self.theta is None else self.theta(x)
         phi, g, key_mask = self._keys(x, mask)
@@ -153,7 +156,7 @@ class NonLocalMixin:
         if mask is not None:
             z = tf.where(mask[..., None], z, inputs)
         z = tf.ensure_shape(z, inputs.shape)
-        return (z, self._sets.unfold_attention(attention, batch)) if return_attention_scores else z
+        return (z, self._sets.unfold_attention(attention, batch, positions)) if return_attention_scores else z
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -163,11 +166,15 @@ class NonLocalMixin:
         batch, *positions, _ = self._checked_input_shape(input_shape)
         # NaN stands for an unknown size, so that whatever is computed from it is unknown too.
         positions = [math.nan if size is None else size for size in positions]
-        keys = [size // pool for size, pool in zip(positions, self._pool, strict=True)]
+        keys = self.key_grid(positions)
         sets, queries = self._sets.split(positions)
         sizes = [positions_lib.product(part) for part in (sets, queries, self._sets.split(keys)[1])]
         sizes = [None if math.isnan(size) else size for size in sizes]
         return (batch, *sizes[1:]) if self._sets.single else (batch, *sizes)
+
+    def key_grid(self, positions):
+        """The sizes of the key axes for those of the position axes: what pooling leaves."""
+        return tuple(size // pool for size, pool in zip(positions, self._pool, strict=True))
 
     def get_config(self):
         keras = self._keras
@@ -210,14 +217,16 @@ class NonLocalMixin:
     def _scaled(self, theta):
         if not (self.scale and self._form.scales):
             return theta
-        return theta * tf.cast(1 / math.sqrt(theta.shape[-1]), theta.dtype)
+        # Not tf.cast, which takes a Python number through float32.
+        return theta * (1 / math.sqrt(theta.shape[-1]))
 
     def _normalised(self, y, mask, training):
         if self.norm is None:
             return y
-        shape = positions_lib.dims(y)
-        rows = tf.reshape(y, [shape[0], -1, shape[-1]])  # (B, *positions, C) -> (B, N, C)
-        row_mask = None if mask is None else tf.reshape(mask, [shape[0], -1])  # (B, *positions) -> (B, N)
+        batch, *positions, channels = shape = positions_lib.dims(y)
+        count = positions_lib.product(positions)
+        rows = tf.reshape(y, [batch, count, channels])  # (B, *positions, C) -> (B, N, C)
+        row_mask = None if mask is None else tf.reshape(mask, [batch, count])  # (B, *positions) -> (B, N)
         return tf.reshape(self.norm(rows, training=training, mask=row_mask), shape)
 
     def _projection(self, name, units, input_shape, initializer=None, use_bias=None):
@@ -238,13 +247,15 @@ class NonLocalMixin:
         layer.build(input_shape)
 
     def _fresh_initializer(self):
-        # One unseeded initializer object would draw the same values for theta, phi and g.
+        # One unseeded initializer object would draw the same values for theta, phi and g. Functions have no such state.
+        if not isinstance(self.kernel_initializer, self._keras.initializers.Initializer):
+            return self.kernel_initializer
         return type(self.kernel_initializer).from_config(self.kernel_initializer.get_config())
 
     def _checked_group_frames(self, group_frames):
         if group_frames is None:
             return None
-        errors.check_positive_int("group_frames", group_frames)
+        group_frames = errors.check_positive_int("group_frames", group_frames)
         if self.rank == 2 or self.extent == "space":
             raise ValueError(
                 "`group_frames` cuts time, so it needs a time axis inside the extent. "
@@ -269,20 +280,26 @@ class NonLocalMixin:
             raise ValueError(f"The last axis of the inputs, channels, must be known. Received: input_shape={shape}")
         return shape
 
-    def _check_pool(self, positions):
+    def _check_sizes(self, positions):
+        """Raises ValueError for sizes that pool_size or group_frames cannot cut. Sizes that are not known pass."""
         for axis, size, pool in zip(positions_lib.AXES[self.rank], positions, self._pool, strict=True):
             if isinstance(size, int) and 0 < size < pool:
-                raise ValueError(
-                    f"`pool_size` {self.pool_size} leaves no key along {axis}, which has {size}: use a smaller one."
-                )
+                raise ValueError(f"{self._pool_rule(axis)} Received: inputs with {axis}={size}")
+        time = positions[0]
+        if self.group_frames and isinstance(time, int) and time % self.group_frames:
+            raise ValueError(f"{GROUP_RULE} Received: group_frames={self.group_frames} for inputs of {time} frames")
 
-    def _check_groups(self, positions):
-        if not self.group_frames:
-            return
-        rule = "`group_frames` must divide the number of frames."
-        if isinstance(positions[0], int) and positions[0] % self.group_frames:
-            raise ValueError(f"{rule} Received: group_frames={self.group_frames} for inputs of {positions[0]} frames")
-        tf.debugging.assert_equal(positions[0] % self.group_frames, 0, message=rule)
+    def _assert_unknown_sizes(self, positions):
+        """What _check_sizes checks, for the sizes that are known at run time only."""
+        for axis, size, pool in zip(positions_lib.AXES[self.rank], positions, self._pool, strict=True):
+            if pool > 1 and not isinstance(size, int):
+                enough = (size == 0) | (size >= pool)
+                tf.debugging.assert_equal(enough, True, message=self._pool_rule(axis))
+        if self.group_frames and not isinstance(positions[0], int):
+            tf.debugging.assert_equal(positions[0] % self.group_frames, 0, message=GROUP_RULE)
+
+    def _pool_rule(self, axis):
+        return f"`pool_size` {self.pool_size} must leave a key along {axis}: use a smaller one or larger inputs."
 
     def _check_data_format(self):
         data_format = self._keras.backend.image_data_format()
@@ -305,13 +322,13 @@ class NonLocalMixin:
 
 
 def _normalised_pool_size(pool_size, rank):
-    sizes = (pool_size,) * rank if isinstance(pool_size, int) else pool_size
-    sizes = (1,) * rank if sizes is None else tuple(sizes)
-    if len(sizes) != rank or not all(isinstance(s, int) and not isinstance(s, bool) and s > 0 for s in sizes):
+    sizes = 1 if pool_size is None else pool_size
+    sizes = tuple(sizes) if isinstance(sizes, Iterable) else (sizes,) * rank
+    if len(sizes) != rank or not all(errors.is_positive_int(size) for size in sizes):
         axes = ", ".join(positions_lib.AXES[rank])
         raise ValueError(
             f"`pool_size` must be a positive integer, {rank} of them ({axes}), or None for no pooling. "
             f"Received: pool_size={pool_size!r}"
         )
-    return sizes
+    return tuple(int(size) for size in sizes)
 

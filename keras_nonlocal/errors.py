@@ -1,6 +1,7 @@
 """Errors that say which thing, what rule, what came, and what to do."""
 
 import functools
+import numbers
 import sys
 
 
@@ -30,7 +31,21 @@ def check_choice(argument, value, choices):
 
 
 def check_positive_int(argument, value):
-    """Returns value if it is an integer above 0; raises ValueError otherwise."""
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
+    """Returns value as an int if it is an integer above 0; raises ValueError otherwise."""
+    if is_positive_int(value):
+        return int(value)
     raise ValueError(f"`{argument}` must be a positive integer. Received: {argument}={value!r}")
+
+
+def is_positive_int(value):
+    """Whether value is an integer, of Python or NumPy, above 0."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value > 0
+
+
+def check_number(argument, value, low, high=None):
+    """Returns value if it is a number from low to high, bounds included; raises ValueError otherwise."""
+    rule = f"at least {low}" if high is None else f"between {low} and {high}"
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if is_number and low <= value <= (value if high is None else high):
+        return value
+    raise ValueError(f"`{argument}` must be a number {rule}. Received: {argument}={value!r}")

@@ -11,6 +11,7 @@ class _KerasNonLocal(NonLocalMixin):
     _keras = keras
 
     def compute_output_spec(self, inputs, mask=None, training=None, return_attention_scores=False):
+        self._check_sizes(inputs.shape[1:-1])
         z = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
         if not return_attention_scores:
             return z
@@ -97,8 +98,8 @@ class NonLocal3D(_KerasNonLocal, keras.layers.Layer):
       kernel_initializer: for theta, phi, g, w_f and W_z. Default N(0, 0.01^2), as the official code.
       kernel_regularizer: for the kernels and w_f. Default none.
       bias_regularizer: for the biases of theta, phi, g and W_z. Default none.
-      **kwargs: `name`, `dtype` and what else a Keras layer takes. Under a mixed precision dtype the normalisation, softmax
-        or 1/N, is done in float32.
+      **kwargs: `name`, `dtype` and what else a Keras layer takes. Under a mixed precision dtype the normalisation,
+        softmax or 1/N, is done in float32.
 
     What others use, to load their weights:
 

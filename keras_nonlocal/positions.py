@@ -61,20 +61,23 @@ def max_pool_valid(x, mask, pool_size):
     return tf.where(pooled_mask, pooled, tf.zeros_like(pooled)), pooled_mask[..., 0]
 
 
-def expand_mask(mask, positions):
+def expand_mask(mask, batch, positions):
     """Broadcasts a mask over the position axes it lacks: a (B, T) mask of frames covers every pixel of them.
 
     Raises:
-      ValueError: for a mask of more axes than the positions have.
+      ValueError: for a mask of other sizes than the inputs', or of more axes than they have positions.
     """
-    missing = 1 + len(positions) - len(mask.shape)
-    if missing < 0 or len(mask.shape) < 2:
+    mask = tf.convert_to_tensor(mask)
+    sizes = [batch, *positions]
+    missing = len(sizes) - len(mask.shape)
+    known = [size if isinstance(size, int) else None for size in sizes]
+    if missing < 0 or len(mask.shape) < 2 or not mask.shape.is_compatible_with(known[: len(mask.shape)]):
         raise ValueError(
-            f"`mask` must be (batch, positions...) with at most {1 + len(positions)} axes and at least 2. "
-            f"Received: mask.shape={tuple(mask.shape)}"
+            f"`mask` must be (batch, positions...) with the inputs' sizes {tuple(known)}, or the first of them and at "
+            f"least 2. Received: mask.shape={tuple(mask.shape)}"
         )
     mask = tf.reshape(mask, dims(mask) + [1] * missing)
-    return tf.broadcast_to(tf.cast(mask, tf.bool), [dims(mask)[0], *positions])
+    return tf.broadcast_to(tf.cast(mask, tf.bool), sizes)
 
 
 def product(sizes):
@@ -120,7 +123,7 @@ class Sets:
         sets, inside = self.split(positions)
         if self._pixel_by_pixel:
             groups = product([batch, *sets[:-2]])
-            x = tf.reshape(x, [groups, inside[0], product(positions[1:]), channels])  # (B, T, H, W, C) -> (B*G, F, P, C)
+            x = tf.reshape(x, [groups, inside[0], product(positions[1:]), channels])  # -> (B*G, F, P, C)
             x = tf.transpose(x, [0, 2, 1, 3])  # -> (B*G, P, F, C)
         return tf.reshape(x, [product([batch, *sets]), product(inside), channels])
 
@@ -136,12 +139,12 @@ class Sets:
         """(B, *positions) -> (B*S, N)."""
         return self.fold(mask[..., None])[..., 0]
 
-    def unfold_attention(self, attention, batch):
+    def unfold_attention(self, attention, batch, positions):
         """(B*S, N, M) -> (B, N, M) for a single set, (B, S, N, M) otherwise."""
         if self.single:
             return attention
-        sets, queries, keys = dims(attention)
-        return tf.reshape(attention, [batch, sets // batch, queries, keys])
+        _, queries, keys = dims(attention)
+        return tf.reshape(attention, [batch, product(self.split(positions)[0]), queries, keys])
 
 
 def _max_pool_2d(x, pool_size):

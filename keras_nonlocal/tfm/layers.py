@@ -22,6 +22,10 @@ class _TfKerasNonLocal(NonLocalMixin):
     def compute_output_shape(self, input_shape):
         return tf.TensorShape(input_shape)
 
+    def compute_mask(self, inputs, mask=None):
+        # In a graph tf_keras cannot pass on a NumPy array.
+        return None if mask is None else tf.convert_to_tensor(mask)
+
 
 @tf_keras.utils.register_keras_serializable("keras_nonlocal")
 class NonLocal1D(_TfKerasNonLocal, tf_keras.layers.Layer):

@@ -1,0 +1,22 @@
+PYTHON ?= python3.11
+SEED ?= 0
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test lint
+
+demo: $(VENV)/installed-demo
+	$(RUN) training/demo.py --work_dir=demo_work --seed=$(SEED)
+
+test: $(VENV)/installed-test
+	$(RUN) -m pytest -q
+
+lint: $(VENV)/installed-dev
+	$(VENV)/bin/ruff check .
+
+# One virtual environment; `make demo` and `make test` add to it what they need.
+$(VENV)/installed-%: setup.cfg pyproject.toml
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet -e '.[$*]'
+	touch $@

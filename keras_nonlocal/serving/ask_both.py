@@ -1,0 +1,85 @@
+"""One video, two protocols: the same question over REST and gRPC, answers side by side."""
+
+import dataclasses
+import time
+
+import numpy as np
+
+from keras_nonlocal.errors import UserError
+from keras_nonlocal.serving import client, clip_inputs
+
+_OUTPUT = "probabilities"
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """Class probabilities [classes] and seconds, by each protocol."""
+
+    rest: np.ndarray
+    rest_seconds: float
+    grpc: np.ndarray
+    grpc_seconds: float
+
+
+def ask(video, server, rest, model_name, signature_name=client.DEFAULT_SIGNATURE, stride=None):
+    """Classifies a video over both protocols.
+
+    Args:
+        video: video file.
+        server: "host:port" of gRPC.
+        rest: "http://host:port" of REST.
+        model_name: name of the served model.
+        signature_name: served function to call.
+        stride: distance of the frames of a clip that is sent; default spreads them over the video.
+
+    Returns:
+        Answer.
+
+    Raises:
+        UserError: the video cannot be read, a server does not answer or the model gives no probabilities.
+    """
+    signature = client.signature_grpc(server, model_name, signature_name)
+    if _OUTPUT not in signature.outputs:
+        raise UserError(f"signature {signature_name!r} gives {sorted(signature.outputs)}, not {_OUTPUT!r}")
+    inputs = clip_inputs.from_video(video, signature, stride)
+    by_rest, rest_seconds = _timed(client.predict_rest, rest, model_name, inputs, signature_name)
+    by_grpc, grpc_seconds = _timed(client.predict_grpc, server, model_name, inputs, signature_name)
+    return Answer(by_rest[_OUTPUT][0], rest_seconds, by_grpc[_OUTPUT][0], grpc_seconds)
+
+
+def table(answer, labels=None, top=5):
+    """Writes the most probable classes (by gRPC) with both probabilities and both times.
+
+    Args:
+        answer: Answer.
+        labels: text file with one class name a line; default gives class numbers.
+        top: how many classes.
+
+    Returns:
+        Lines of text (str).
+    """
+    names = _read_labels(labels, len(answer.grpc))
+    chosen = np.argsort(-answer.grpc, kind="stable")[:top]
+    width = max([len(names[index]) for index in chosen] + [len("class")])
+    lines = [f"{'class':{width}}      REST      gRPC"]
+    lines += [f"{names[index]:{width}}  {answer.rest[index]:8.6f}  {answer.grpc[index]:8.6f}" for index in chosen]
+    lines += [f"{'seconds':{width}}  {answer.rest_seconds:8.3f}  {answer.grpc_seconds:8.3f}"]
+    return "\n".join(lines)
+
+
+def _timed(function, *args):
+    start = time.perf_counter()
+    return function(*args), time.perf_counter() - start
+
+
+def _read_labels(path, classes):
+    if path is None:
+        return [f"class {index}" for index in range(classes)]
+    try:
+        with open(path, encoding="utf-8") as file:
+            names = file.read().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the labels {path}: {error}") from error
+    if len(names) != classes:
+        raise UserError(f"{path} has {len(names)} lines, but the model has {classes} classes; give one name a line")
+    return names

@@ -1,0 +1,98 @@
+"""tfm configurations of the video networks; the words are those of NonLocal3D and models.video_resnet."""
+
+import dataclasses
+
+from official.modeling import hyperparams
+from official.vision.configs import backbones_3d, common, video_classification
+
+
+@dataclasses.dataclass
+class Placement(hyperparams.Config):
+    """Residual blocks, counted from 0 in each stage, that are followed by a non-local block."""
+
+    res2: tuple[int, ...] = ()
+    res3: tuple[int, ...] = ()
+    res4: tuple[int, ...] = ()
+    res5: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass
+class NonLocalBlock(hyperparams.Config):
+    """Arguments of NonLocal3D, with its defaults."""
+
+    pairwise: str = "embedded_gaussian"
+    inner_channels: int | None = None
+    pool_size: tuple[int, ...] = (1, 2, 2)
+    pool_before_projection: bool = True
+    scale: bool = True
+    extent: str = "spacetime"
+    group_frames: int | None = None
+    norm: str | None = "batch_norm"
+    use_bias: bool = True
+    use_out_bias: bool = True
+    kernel_initializer: str | None = None
+
+
+@dataclasses.dataclass
+class VideoResNet(hyperparams.Config):
+    """C2D (`inflate: null`) or I3D; see keras_nonlocal.models.video_resnet.video_resnet for every field."""
+
+    block_counts: tuple[int, ...] = (3, 4, 6, 3)
+    width: int = 64
+    inflate: str | None = None
+    temporal_stride: int = 2
+    stem: str = "official"
+    non_local: Placement = dataclasses.field(default_factory=Placement)
+    non_local_block: NonLocalBlock = dataclasses.field(default_factory=NonLocalBlock)
+
+
+@dataclasses.dataclass
+class Backbone3D(backbones_3d.Backbone3D):
+    """tfm's 3D backbones and ours."""
+
+    type: str | None = "video_resnet"
+    video_resnet: VideoResNet = dataclasses.field(default_factory=VideoResNet)
+
+
+@dataclasses.dataclass
+class VideoClassificationModel(video_classification.VideoClassificationModel):
+    """tfm's video classifier with the batch norm and dropout of the paper."""
+
+    backbone: Backbone3D = dataclasses.field(default_factory=Backbone3D)
+    norm_activation: common.NormActivation = dataclasses.field(
+        default_factory=lambda: common.NormActivation(norm_momentum=0.9, norm_epsilon=1e-5, use_sync_bn=False)
+    )
+    dropout_rate: float = 0.5
+
+
+@dataclasses.dataclass
+class DataConfig(video_classification.DataConfig):
+    """tfm's video data with the augmentation of the paper.
+
+    Args:
+      min_image_size: the short side of test frames, and the least one of training frames, in pixels.
+      max_image_size: the largest short side of training frames.
+      random_flip: mirror half of the training clips.
+    """
+
+    min_image_size: int = 256
+    max_image_size: int = 320
+    random_flip: bool = True
+
+
+@dataclasses.dataclass
+class VideoClassificationTask(video_classification.VideoClassificationTask):
+    """tfm's video classification on our data and networks.
+
+    Args:
+      init_checkpoint_modules: "all" and "backbone" as in tfm; "trunk" reads a backbone without non-local blocks into
+        one that has them, and leaves those at the identity they start as.
+    """
+
+    model: VideoClassificationModel = dataclasses.field(default_factory=VideoClassificationModel)
+    train_data: DataConfig = dataclasses.field(
+        default_factory=lambda: DataConfig(is_training=True, drop_remainder=True)
+    )
+    validation_data: DataConfig = dataclasses.field(
+        default_factory=lambda: DataConfig(is_training=False, drop_remainder=False)
+    )

@@ -1,0 +1,64 @@
+"""Test accuracy of a trained model on several views a video: what `training/evaluate.py` calls."""
+
+import json
+import os
+
+from official.core import task_factory, train_utils
+
+from keras_nonlocal.tfm import training
+
+
+def evaluate(experiment, model_dir, input_path=None, clips=10, crops=1, out=None):
+    """Evaluates the newest checkpoint of a training run; softmax is taken for each view and then averaged.
+
+    Args:
+      experiment: name of the registered experiment.
+      model_dir: folder of the training run.
+      input_path: pattern of the records. Default: the validation data of the run.
+      clips: clips a video, spread evenly over it. Default 10.
+      crops: 1 (centre) or 3 (left, centre, right) crops a clip. Default 1.
+      out: JSON file for the result. Default none.
+
+    Returns:
+      A dict: accuracy, loss, step, parameters, multiply_adds (of one view), clips, crops, input_path.
+
+    Raises:
+      UserError: if there is no such run or there are no such records.
+    """
+    params = training.load_experiment(experiment, model_dir)
+    views = {"num_test_clips": clips, "num_test_crops": crops, "drop_remainder": False}
+    if input_path:
+        views["input_path"] = input_path
+    params.override({"task": {"validation_data": views}}, is_strict=True)
+    params.lock()
+    metrics = training.run(params, "eval", model_dir)
+    model = task_factory.get_task(params.task).build_model()
+    result = {
+        "accuracy": metrics["accuracy"],
+        "loss": metrics["loss"],
+        "step": metrics["step"],
+        "parameters": model.count_params(),
+        # TensorFlow's profiler counts a multiply-add as two operations.
+        "multiply_adds": train_utils.try_count_flops(model) // 2,
+        "clips": clips,
+        "crops": crops,
+        "input_path": params.task.validation_data.input_path,
+    }
+    if out:
+        _write(out, result)
+    return result
+
+
+def summary(result):
+    """One line for people."""
+    return (
+        f"accuracy {result['accuracy']:.4f}, {result['clips']} clip(s) x {result['crops']} crop(s) a video, step "
+        f"{result['step']}: {result['parameters']:,} parameters, {result['multiply_adds'] / 1e9:.4f} G multiply-adds a view"
+    )
+
+
+def _write(path, result):
+    temporary = f"{path}.tmp-{os.getpid()}"
+    with open(temporary, "w") as file:
+        json.dump(result, file, indent=2)
+    os.replace(temporary, path)

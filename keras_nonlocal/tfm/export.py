@@ -1,0 +1,117 @@
+"""SavedModels of video classifiers for TensorFlow Serving, from a training run."""
+
+import os
+
+import tensorflow as tf
+from official.core import export_base, task_factory
+from official.vision.ops import preprocess_ops_3d
+
+from keras_nonlocal.serving import publish
+from keras_nonlocal.tfm import training, video_input
+
+# What one request may make the server decode: larger frames are refused by their headers.
+MAX_FRAME_PIXELS = 4096 * 4096
+JPEG_MAGIC = b"\xff\xd8\xff"
+
+
+class VideoClassificationModule(export_base.ExportModule):
+    """Signatures over a video classifier.
+
+    Args:
+      params: the ExperimentConfig of the training run.
+      model: the classifier, from normalised clips to logits.
+    """
+
+    def __init__(self, params, model):
+        super().__init__(params, model)
+        data = params.task.validation_data
+        self._clip_shape = tuple(data.feature_shape)  # (T, H, W, 3)
+        self._stride = data.temporal_stride
+        self._short_side = data.min_image_size
+
+    @tf.function
+    def serve(self, frames):
+        """Clips of the network's own size: uint8 (B, T, H, W, 3) to probabilities and logits, float32 (B, classes)."""
+        # Without this guard a request of another rank would abort the whole server inside the convolution kernel.
+        frames = tf.ensure_shape(frames, [None, *self._clip_shape])
+        logits = self.model(video_input.normalize(frames), training=False)
+        # 16-bit outputs cannot be written as JSON.
+        logits = tf.cast(logits, tf.float32)
+        return {"probabilities": tf.nn.softmax(logits), "logits": logits}
+
+    @tf.function
+    def serve_tf_example(self, examples):
+        """Encoded videos: strings (B,), each a SequenceExample with JPEG frames in `image/encoded`, to what serve does.
+
+        The clip is the middle of the video, at the stride of the training data.
+        """
+        examples = tf.ensure_shape(examples, [None])
+        clip = tf.TensorSpec(self._clip_shape, tf.uint8)
+        return self.serve(tf.map_fn(self._decode, examples, fn_output_signature=clip))
+
+    def get_inference_signatures(self, function_keys):
+        specs = {
+            "frames": (self.serve, tf.TensorSpec([None, *self._clip_shape], tf.uint8, name="frames")),
+            "tf_example": (self.serve_tf_example, tf.TensorSpec([None], tf.string, name="examples")),
+        }
+        return {
+            signature: function.get_concrete_function(spec)
+            for key, signature in function_keys.items()
+            for function, spec in [specs[key]]
+        }
+
+    def _decode(self, example):
+        """A serialized SequenceExample to a clip, uint8 (T, H, W, 3)."""
+        frames = {"image/encoded": tf.io.FixedLenSequenceFeature([], tf.string)}
+        frames = tf.io.parse_single_sequence_example(example, sequence_features=frames)[1]["image/encoded"]
+        tf.debugging.assert_positive(tf.size(frames), message="`image/encoded` holds no frame.")
+        frames = preprocess_ops_3d.sample_sequence(frames, self._clip_shape[0], random=False, stride=self._stride)
+        return tf.map_fn(self._decode_frame, frames, fn_output_signature=tf.TensorSpec(self._clip_shape[1:], tf.uint8))
+
+    def _decode_frame(self, encoded):
+        """A JPEG to (H, W, 3) uint8: short side to the size of test frames, centre crop."""
+        tf.debugging.assert_equal(
+            tf.strings.substr(encoded, 0, len(JPEG_MAGIC)), JPEG_MAGIC, message="A frame is not a JPEG image."
+        )
+        shape = tf.cast(tf.io.extract_jpeg_shape(encoded), tf.int64)
+        tf.debugging.assert_less_equal(
+            shape[0] * shape[1], tf.constant(MAX_FRAME_PIXELS, tf.int64), message="A frame has too many pixels."
+        )
+        frame = tf.io.decode_jpeg(encoded, channels=3)[None]  # (H, W, 3) -> (1, H, W, 3)
+        frame = preprocess_ops_3d.resize_smallest(frame, self._short_side)
+        return preprocess_ops_3d.crop_image(frame, *self._clip_shape[1:3])[0]
+
+
+def export(params, checkpoint, export_dir, labels=None):
+    """Publishes a SavedModel with the signatures `serving_default` (frames) and `tf_example`.
+
+    Args:
+      params: the ExperimentConfig of the training run.
+      checkpoint: path of a checkpoint of it.
+      export_dir: `saved_models/<name>`; the version is the next free number in it.
+      labels: a file of class names, one a line, kept beside the model as `assets.extra/labels.txt`. Default none.
+
+    Returns:
+      The path of the new version.
+
+    Raises:
+      UserError: if it cannot be published or would not load in TensorFlow Serving.
+    """
+    task = task_factory.get_task(params.task)
+    module = VideoClassificationModule(params, task.build_model())
+    keys = {"frames": "serving_default", "tf_example": "tf_example"}
+
+    def write(folder):
+        export_base.export(module, keys, folder, checkpoint_path=checkpoint, timestamped=False)
+        if labels:
+            extra = os.path.join(folder, "assets.extra")
+            tf.io.gfile.makedirs(extra)
+            tf.io.gfile.copy(labels, os.path.join(extra, "labels.txt"))
+
+    return publish.publish(write, export_dir)
+
+
+def export_run(experiment, model_dir, export_dir, labels=None):
+    """Publishes the newest checkpoint of a training run; see export."""
+    params = training.load_experiment(experiment, model_dir)
+    return export(params, training.latest_checkpoint(model_dir), export_dir, labels)

@@ -1,0 +1,59 @@
+"""tfm's video classification task on our clips, with a start from a trunk that has no non-local blocks."""
+
+import copy
+
+import tensorflow as tf
+from absl import logging
+from official.core import task_factory
+from official.vision.dataloaders import input_reader_factory
+from official.vision.dataloaders import video_input as tfm_video_input
+from official.vision.tasks import video_classification
+
+from keras_nonlocal import errors
+from keras_nonlocal.tfm import configs, video_input
+
+
+@task_factory.register_task_cls(configs.VideoClassificationTask)
+class VideoClassificationTask(video_classification.VideoClassificationTask):
+    """Video classification with the paper's clips; see configs.VideoClassificationTask."""
+
+    def build_inputs(self, params, input_context=None):
+        parser = video_input.Parser(params, params.image_field_key, params.label_field_key)
+        reader = input_reader_factory.input_reader_generator(
+            params,
+            dataset_fn=self._get_dataset_fn(params),
+            decoder_fn=self._get_decoder_fn(params),
+            parser_fn=parser.parse_fn(params.is_training),
+            postprocess_fn=tfm_video_input.PostBatchProcessor(params),
+        )
+        return reader.read(input_context=input_context)
+
+    def build_metrics(self, training=True):
+        metrics = super().build_metrics(training)
+        # Top-5 says nothing of five classes or less, and top-1 is accuracy.
+        useless = {"top_1_accuracy"} | ({"top_5_accuracy"} if self._get_num_classes() <= 5 else set())
+        return [metric for metric in metrics if metric.name not in useless]
+
+    def initialize(self, model):
+        if self.task_config.init_checkpoint and self.task_config.init_checkpoint_modules == "trunk":
+            self._initialize_from_trunk(model)
+        else:
+            super().initialize(model)
+
+    def _initialize_from_trunk(self, model):
+        path = self.task_config.init_checkpoint
+        path = tf.train.latest_checkpoint(path) if tf.io.gfile.isdir(path) else path
+        if not path or not tf.io.gfile.exists(f"{path}.index"):
+            raise errors.UserError(
+                f"task.init_checkpoint {self.task_config.init_checkpoint} is no checkpoint: train the trunk first, or "
+                "give the folder or the prefix of one."
+            )
+        # tfm's checkpoints number a network's layers, and a non-local block between two of them shifts the numbers.
+        # So the checkpoint is read into the network it was written from, and carried over layer by layer.
+        plain = copy.deepcopy(self.task_config)
+        plain.model.backbone.get().override({"non_local": configs.Placement().as_dict()})
+        trunk = type(self)(plain).build_model().backbone
+        tf.train.Checkpoint(backbone=trunk).read(path).expect_partial().assert_existing_objects_matched()
+        for layer in trunk.layers:
+            model.backbone.get_layer(layer.name).set_weights(layer.get_weights())
+        logging.info("Started the backbone from the trunk in %s", path)

@@ -1,0 +1,204 @@
+"""Outputs stay the same to the last bit through every way of saving, loading and copying a layer."""
+
+import copy
+import pickle
+
+import blocks
+import layer_cases
+import numpy as np
+import pytest
+import tensorflow as tf
+
+# Ways to a model of the same outputs: functions of a model, the folder to write to, the Keras module and a maker of
+# fresh models of the same case.
+
+
+def _keras_file(model, folder, module, fresh):
+    model.save(folder / "model.keras")
+    return module.models.load_model(folder / "model.keras", safe_mode=True)
+
+
+def _h5_file(model, folder, module, fresh):
+    model.save(folder / "model.h5")
+    return module.models.load_model(folder / "model.h5")
+
+
+def _weights_h5(model, folder, module, fresh):
+    model.save_weights(folder / "model.weights.h5")
+    again = fresh()
+    again.load_weights(folder / "model.weights.h5")
+    return again
+
+
+def _checkpoint(model, folder, module, fresh):
+    path = tf.train.Checkpoint(model=model).write(str(folder / "checkpoint"))
+    again = fresh()
+    tf.train.Checkpoint(model=again).read(path).assert_consumed()
+    return again
+
+
+def _tf_weights(model, folder, module, fresh):
+    model.save_weights(str(folder / "weights"), save_format="tf")
+    again = fresh()
+    again.load_weights(str(folder / "weights")).assert_consumed()
+    return again
+
+
+def _saved_model_folder(model, folder, module, fresh):
+    model.save(folder / "saved_model", save_format="tf")
+    return module.models.load_model(folder / "saved_model")
+
+
+def _clone(model, folder, module, fresh):
+    again = module.models.clone_model(model)
+    again.set_weights(model.get_weights())
+    return again
+
+
+def _config(model, folder, module, fresh):
+    again = type(model).from_config(model.get_config())
+    again.set_weights(model.get_weights())
+    return again
+
+
+def _json(model, folder, module, fresh):
+    again = module.models.model_from_json(model.to_json())
+    again.set_weights(model.get_weights())
+    return again
+
+
+def _pickle(model, folder, module, fresh):
+    return pickle.loads(pickle.dumps(model))
+
+
+def _deep_copy(model, folder, module, fresh):
+    return copy.deepcopy(model)
+
+
+EVERYWHERE = (_keras_file, _h5_file, _weights_h5, _checkpoint, _clone, _config, _json, _pickle, _deep_copy)
+WAYS = [
+    pytest.param(flavour, way, id=f"{flavour}-{way.__name__.strip('_')}")
+    for flavour, more in (("keras", ()), ("tf_keras", (_tf_weights,)))
+    for way in (*EVERYWHERE, *more)
+]
+
+
+def _zeroed(model):
+    model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
+    return model
+
+
+@pytest.mark.parametrize("case", layer_cases.cases(first=2))
+@pytest.mark.parametrize("flavour, way", WAYS)
+def test_outputs_survive(flavour, way, case, tmp_path):
+    model = case.model(flavour)
+
+    def fresh():
+        return _zeroed(case.model(flavour))
+
+    again = way(model, tmp_path, blocks.FLAVOURS[flavour].keras, fresh)
+    assert again is not model
+    layer_cases.equal(layer_cases.outputs(again, case), layer_cases.outputs(model, case))
+
+
+@pytest.mark.parametrize("case", layer_cases.cases(first=2))
+def test_saved_model_folder_of_tf_keras(case, tmp_path):
+    model = case.model("tf_keras")
+    again = _saved_model_folder(model, tmp_path, blocks.FLAVOURS["tf_keras"].keras, None)
+    layer_cases.equal(layer_cases.outputs(again, case), layer_cases.outputs(model, case))
+
+
+@pytest.mark.parametrize("case", layer_cases.cases(first=2))
+def test_export_of_keras(case, tmp_path):
+    """The SavedModel that model.export writes, called as a server calls it; every size is open."""
+    model = case.model("keras")
+    model.export(tmp_path / "exported", verbose=False)
+    served = tf.saved_model.load(tmp_path / "exported")
+    arguments = case.model_inputs()
+    expected = layer_cases.outputs(model, case)
+    # An exported graph is compiled as a whole, so it may round otherwise than the eager model.
+    np.testing.assert_allclose(served.serve(arguments), expected[0], rtol=1e-5, atol=1e-6)
+    # `serve` of other sizes than the model was tried on.
+    bigger = [np.concatenate([part, part], axis=1) for part in (arguments if case.masked else [arguments])]
+    bigger = bigger if case.masked else bigger[0]
+    np.testing.assert_allclose(served.serve(bigger), model(bigger, training=False), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("flavour", blocks.FLAVOURS)
+def test_attention_scores_survive(flavour, tmp_path):
+    case = layer_cases.CASES[0]
+    model = case.model(flavour, scores=True)
+    module = blocks.FLAVOURS[flavour].keras
+    expected = layer_cases.outputs(model, case)
+    assert expected[1].shape == (2, 60, 8)
+    for way in (_keras_file, _h5_file, _clone):
+        layer_cases.equal(layer_cases.outputs(way(model, tmp_path, module, None), case), expected)
+
+
+def _two_blocks(flavour, shared):
+    """x through two blocks, of the same weights if shared, with the attention of the last."""
+    module = blocks.FLAVOURS[flavour].keras
+    first = blocks.make(flavour, 2, name="one")
+    second = first if shared else blocks.make(flavour, 2, name="two", pairwise="concatenation")
+    x = module.Input((None, None, layer_cases.CHANNELS))
+    y = module.layers.MaxPooling2D()(first(x))
+    model = module.Model(x, second(y))
+    for seed, layer in enumerate({id(layer): layer for layer in (first, second)}.values()):
+        blocks.randomise(layer, seed)
+    return model
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["two_blocks", "one_block_twice"])
+@pytest.mark.parametrize("way", [_keras_file, _h5_file, _weights_h5, _checkpoint, _clone], ids=lambda way: way.__name__)
+@pytest.mark.parametrize("flavour", blocks.FLAVOURS)
+def test_more_than_one_block(flavour, way, shared, tmp_path):
+    model = _two_blocks(flavour, shared)
+
+    def fresh():
+        return _zeroed(_two_blocks(flavour, shared))
+
+    assert len(model.weights) == (12 if shared else 12 + 13)
+    again = way(model, tmp_path, blocks.FLAVOURS[flavour].keras, fresh)
+    assert len(again.weights) == len(model.weights)
+    x = blocks.inputs(2, channels=layer_cases.CHANNELS).astype("float32")
+    np.testing.assert_array_equal(again(x), model(x))
+
+
+@pytest.mark.parametrize("flavour", blocks.FLAVOURS)
+def test_subclassed_and_sequential_models(flavour, tmp_path):
+    module = blocks.FLAVOURS[flavour].keras
+    x = blocks.inputs(2, channels=layer_cases.CHANNELS).astype("float32")
+
+    class Subclassed(module.Model):
+        def __init__(self):
+            super().__init__()
+            self.block = blocks.make(flavour, 2)
+
+        def call(self, inputs):
+            return self.block(inputs)
+
+    for make in (Subclassed, lambda: module.Sequential([blocks.make(flavour, 2, name="block")])):
+        model, again = make(), make()
+        model(x), again(x)
+        blocks.randomise(model.layers[-1])
+        model.save_weights(tmp_path / "model.weights.h5")
+        again.load_weights(tmp_path / "model.weights.h5")
+        np.testing.assert_array_equal(again(x), model(x))
+        assert np.abs(model(x) - x).max() > 0.1
+
+
+@pytest.mark.parametrize("flavour", blocks.FLAVOURS)
+def test_trained_state_survives(flavour, tmp_path):
+    """A model saved in the middle of training goes on as if it had not been."""
+    module = blocks.FLAVOURS[flavour].keras
+    case = layer_cases.CASES[2]
+    x = case.x()
+    model = case.model(flavour)
+    model.compile(module.optimizers.Adam(0.01), "mse")
+    model.fit(x, x, epochs=2, verbose=0, shuffle=False)
+    model.save(tmp_path / "model.keras")
+    again = module.models.load_model(tmp_path / "model.keras")
+    for one in (model, again):
+        one.fit(x, x, epochs=2, verbose=0, shuffle=False)
+    for mine, other in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_allclose(other, mine, rtol=1e-5, atol=1e-6)

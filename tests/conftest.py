@@ -1,0 +1,18 @@
+"""What every test needs before TensorFlow starts: quiet logs and two logical CPUs for tf.distribute."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import pytest
+import tensorflow as tf
+
+# MirroredStrategy wants two devices; they have to exist before the runtime does.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    tf.random.set_seed(0)

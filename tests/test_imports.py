@@ -1,0 +1,105 @@
+"""Who may import whom, held by walking the syntax trees and by importing in a fresh process."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+PACKAGE = ROOT / "keras_nonlocal"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+# The maths knows nothing of the layers, the layers nothing of the models.
+LAYERING = ["pairwise", "attend", "_non_local", "layers"]
+
+
+def _name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imports(path):
+    """Every module that a file imports, anywhere in it; `from a import b` gives both a and a.b."""
+    package = path.relative_to(ROOT).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = [node.module] if node.module else []
+            if node.level:
+                base = [*package[: len(package) - node.level + 1], *base]
+            yield ".".join(base)
+            yield from (".".join([*base, alias.name]) for alias in node.names)
+
+
+def _imports_any(path, *names):
+    return sorted(
+        module for module in _imports(path) if any(module == name or module.startswith(f"{name}.") for name in names)
+    )
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_name)
+def test_only_the_tfm_room_needs_tf_keras(path):
+    if PACKAGE / "tfm" not in path.parents:
+        assert not _imports_any(path, "tf_keras", "official", "orbit")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_name)
+def test_the_package_imports_no_scripts(path):
+    assert not _imports_any(path, "training", "saved_models", "benchmarks", "tests")
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if len(path.relative_to(PACKAGE).parts) == 1], ids=lambda path: path.stem
+)
+def test_the_base_does_not_need_the_rooms(path):
+    """What `import keras_nonlocal` may reach comes with the base install; the tfm room asks for an extra."""
+    assert not _imports_any(path, "keras_nonlocal.tfm")
+
+
+@pytest.mark.parametrize("path", [path for path in ROOT.rglob("*.py") if ".venv" not in path.parts], ids=_name)
+def test_a_keras_is_called_by_its_name(path):
+    """Which Keras `tf.` + `keras` is depends on the environment, so it is written nowhere."""
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        is_tf = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+        assert not (is_tf and node.attr == "keras" and node.value.id in ("tf", "tensorflow")), f"line {node.lineno}"
+    assert not _imports_any(path, "tensorflow.keras")
+
+
+@pytest.mark.parametrize("level", range(len(LAYERING)), ids=LAYERING)
+def test_the_layer_imports_one_way(level):
+    above = [f"keras_nonlocal.{name}" for name in (*LAYERING[level + 1 :], "models", "surgery", "tfm")]
+    assert not _imports_any(PACKAGE / f"{LAYERING[level]}.py", *above)
+
+
+def test_the_maths_knows_no_keras():
+    for name in ("pairwise", "attend", "positions", "_non_local"):
+        assert not _imports_any(PACKAGE / f"{name}.py", "keras", "tf_keras"), name
+
+
+def test_tfm_layers_do_not_need_official():
+    assert not _imports_any(PACKAGE / "tfm" / "layers.py", "official", "keras")
+
+
+def test_layers_of_both_flavours_come_from_one_mixin():
+    for path in (PACKAGE / "layers.py", PACKAGE / "tfm" / "layers.py"):
+        assert _imports_any(path, "keras_nonlocal._non_local")
+
+
+def test_the_checks_see_imports(tmp_path, monkeypatch):
+    """A check that cannot fail checks nothing."""
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    path = tmp_path / "a" / "b" / "c.py"
+    path.write_text("def f():\n    from ..d import e\n    import tf_keras.layers\n    from official import vision\n")
+    assert _imports_any(path, "tf_keras") == ["tf_keras.layers"]
+    assert _imports_any(path, "official") == ["official", "official.vision"]
+    assert _imports_any(path, "a.d.e") == ["a.d.e"]
+
+
+def test_importing_the_package_imports_neither_tf_keras_nor_official():
+    code = "import sys, keras_nonlocal; print([m for m in ('tf_keras', 'official') if m in sys.modules])"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.strip() == "[]"

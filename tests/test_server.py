@@ -1,0 +1,766 @@
+import base64
+import concurrent.futures
+import gzip
+import http.client
+import json
+import math
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_log_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from keras_nonlocal.errors import UserError
+from keras_nonlocal.serving import json_tensors, publish, rest_service, server
+from keras_nonlocal.serving.servable import RequestError
+
+ROOT = pathlib.Path(__file__).parent.parent
+CLIP = [2, 4, 4, 3]
+GOOD = {"signature_name": "double", "instances": [[1, 2, 3]]}
+
+
+class Served(tf.Module):
+    """Small functions that together have every kind of input and output."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.kernel = tf.Variable(tf.ones([1, 3, 3, 3, 2]) / 100)
+        self.factor = tf.Variable(float(factor))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, *CLIP], name="image")])
+    def classify(self, image):
+        logits = tf.reduce_mean(tf.nn.conv3d(image, self.kernel, [1] * 5, "SAME"), [1, 2, 3])
+        return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, None, 3], name="image")])
+    def any_size(self, image):
+        return {"y": tf.nn.conv3d(image, self.kernel, [1] * 5, "SAME")}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], name="x")])
+    def double(self, x):
+        return {"y": self.factor * x}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], name="a"), tf.TensorSpec([None], tf.int32, name="b")])
+    def add(self, a, b):
+        return {"sum": a + tf.cast(b, tf.float32), "twice": 2 * b}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="s")])
+    def echo(self, s):
+        return {"echo": s, "echo_bytes": s}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.uint8, name="pixels")])
+    def pixels(self, pixels):
+        return {"y": pixels}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], name="x")])
+    def total(self, x):
+        return {"scalar": tf.reduce_sum(x), "name": tf.constant("total")}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], name="x")])
+    def half(self, x):
+        return {"y": tf.cast(x, tf.bfloat16)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], name="x")])
+    def strict(self, x):
+        return {"y": tf.ensure_shape(x, [None, 3])}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.bool, name="flag")])
+    def flip(self, flag):
+        return {"y": tf.logical_not(flag)}
+
+
+def save(path, factor=2):
+    """Saves a model that multiplies by factor."""
+    module = Served(factor)
+    names = ["any_size", "double", "add", "echo", "pixels", "total", "half", "strict", "flip"]
+    signatures = {"serving_default": module.classify} | {name: getattr(module, name) for name in names}
+    tf.saved_model.save(module, str(path), signatures=signatures)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Two SavedModels: factor 2 and factor 3."""
+    paths = [tmp_path_factory.mktemp("saved") / f"factor{factor}" for factor in (2, 3)]
+    for path, factor in zip(paths, (2, 3), strict=True):
+        save(path, factor)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def local(saved, tmp_path_factory):
+    """A running server of one version, 1, under the name clips."""
+    base = tmp_path_factory.mktemp("saved_models") / "clips"
+    publish.publish(lambda path: shutil.copytree(saved[0], path, dirs_exist_ok=True), base)
+    with server.LocalServer(base, "clips") as running:
+        yield running
+
+
+def connect(local):
+    return http.client.HTTPConnection(local.rest_url.removeprefix("http://"), timeout=30)
+
+
+def call(local, method, path, body=None, headers=None):
+    """Returns the HTTP status and the parsed reply."""
+    connection = connect(local)
+    try:
+        connection.request(method, path, body, headers or {})
+        reply = connection.getresponse()
+        data = reply.read()
+        assert reply.headers["Content-Type"] == "application/json"
+        return reply.status, json.loads(data)
+    finally:
+        connection.close()
+
+
+def predict(local, body, path="/v1/models/clips:predict"):
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return call(local, "POST", path, data)
+
+
+def raw(local, request, says_end=True):
+    """Sends bytes as they are; returns everything the server says until it closes or falls silent."""
+    host, port = local.rest_url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(request)
+        if says_end:
+            connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(2)
+        data = b""
+        try:
+            while chunk := connection.recv(2**16):
+                data += chunk
+        except TimeoutError:
+            pass
+        return data
+
+
+def assert_alive(local):
+    assert predict(local, GOOD) == (200, {"predictions": [[2.0, 4.0, 6.0]]})
+
+
+class TestRestFormats:
+    def test_rows_single_output_is_bare(self, local):
+        assert predict(local, {"signature_name": "double", "instances": [[1, 2, 3], [0.1, -1, 1e-3]]}) == (
+            200, {"predictions": [[2.0, 4.0, 6.0], [0.2, -2.0, 0.002]]})
+
+    def test_rows_named_outputs_of_the_default_signature(self, local):
+        status, reply = predict(local, {"instances": np.ones([2, *CLIP]).tolist()})
+        assert status == 200
+        assert [sorted(row) for row in reply["predictions"]] == [["logits", "probabilities"]] * 2
+        np.testing.assert_allclose(reply["predictions"][0]["probabilities"], [0.5, 0.5])
+
+    def test_named_rows(self, local):
+        rows = [{"a": 1, "b": 2}, {"b": 4, "a": 0.5}]
+        assert predict(local, {"signature_name": "add", "instances": rows}) == (
+            200, {"predictions": [{"sum": 3.0, "twice": 4}, {"sum": 4.5, "twice": 8}]})
+
+    def test_columns(self, local):
+        assert predict(local, {"signature_name": "add", "inputs": {"a": [1, 2], "b": [3, 4], "extra": 0}}) == (
+            200, {"outputs": {"sum": [4.0, 6.0], "twice": [6, 8]}})
+        assert predict(local, {"signature_name": "double", "inputs": [[1, 2, 3]]}) == (
+            200, {"outputs": [[2.0, 4.0, 6.0]]})
+        assert predict(local, {"signature_name": "double", "inputs": {"x": [[1, 2, 3]]}})[0] == 200
+
+    def test_scalar_outputs_by_column_only(self, local):
+        assert predict(local, {"signature_name": "total", "inputs": [[1, 2, 3]]}) == (
+            200, {"outputs": {"scalar": 6.0, "name": "total"}})
+        status, reply = predict(local, {"signature_name": "total", "instances": [[1, 2, 3]]})
+        assert status == 400 and re.match(r"Tensor name: \w+ has no shape information $", reply["error"])
+
+    @pytest.mark.parametrize("data", [b"text", b"\xff\x00 \xd8", b"", "\u00e9\U0001f600".encode()])
+    def test_bytes(self, local, data):
+        encoded = {"b64": base64.b64encode(data).decode()}
+        status, reply = predict(local, {"signature_name": "echo", "instances": [encoded]})
+        assert status == 200
+        assert reply["predictions"] == [{"echo": data.decode(errors="replace"), "echo_bytes": encoded}]
+
+    def test_plain_strings_and_named_bytes(self, local):
+        assert predict(local, {"signature_name": "echo", "instances": ["a", {"b64": "Yg"}]})[1] == {
+            "predictions": [{"echo": "a", "echo_bytes": {"b64": "YQ=="}}, {"echo": "b", "echo_bytes": {"b64": "Yg=="}}]}
+        assert predict(local, {"signature_name": "echo", "instances": [{"s": {"b64": "Yg=="}}]})[0] == 200
+        assert predict(local, {"signature_name": "echo", "inputs": {"s": [{"b64": "Yg=="}]}})[0] == 200
+
+    def test_booleans_and_bytes_of_pixels(self, local):
+        assert predict(local, {"signature_name": "flip", "instances": [True, False]})[1] == {
+            "predictions": [False, True]}
+        assert predict(local, {"signature_name": "pixels", "instances": [0, 255]})[1] == {"predictions": [0, 255]}
+
+    def test_nan_and_infinity_pass(self, local):
+        status, reply = predict(local, b'{"signature_name": "double", "instances": [[NaN, Infinity, -Infinity]]}')
+        assert status == 200
+        assert math.isnan(reply["predictions"][0][0]) and reply["predictions"][0][1:] == [math.inf, -math.inf]
+
+    def test_floats_survive_the_trip_exactly(self, local):
+        values = np.random.default_rng(0).normal(size=[50, 3]).astype(np.float32)
+        _, reply = predict(local, {"signature_name": "double", "instances": values.tolist()})
+        np.testing.assert_array_equal(np.float32(reply["predictions"]), 2 * values)
+
+    def test_version_in_the_path(self, local):
+        assert predict(local, GOOD, "/v1/models/clips/versions/1:predict")[0] == 200
+
+    def test_gzip(self, local):
+        body = gzip.compress(json.dumps(GOOD).encode())
+        headers = {"Content-Encoding": "gzip"}
+        assert call(local, "POST", "/v1/models/clips:predict", body, headers)[0] == 200
+        assert call(local, "POST", "/v1/models/clips:predict", body[:-4], headers)[0] == 400
+        assert call(local, "POST", "/v1/models/clips:predict", b"no", headers)[0] == 400
+        bomb = gzip.compress(b" " * (rest_service.MAX_BODY_BYTES + 1), 1)
+        assert call(local, "POST", "/v1/models/clips:predict", bomb, headers)[0] == 413
+        assert call(local, "POST", "/v1/models/clips:predict", body, {"Content-Encoding": "br"})[0] == 415
+
+    def test_status_and_metadata(self, local):
+        available = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+        for path in ("/v1/models/clips", "/v1/models/clips/versions/1"):
+            assert call(local, "GET", path) == (200, {"model_version_status": [available]})
+        status, reply = call(local, "GET", "/v1/models/clips/metadata")
+        assert status == 200
+        assert reply["model_spec"] == {"name": "clips", "version": "1", "signature_name": ""}
+        signatures = reply["metadata"]["signature_def"]["signature_def"]
+        assert "__saved_model_init_op" in signatures
+        image = signatures["serving_default"]["inputs"]["image"]
+        assert image["dtype"] == "DT_FLOAT" and image["tensor_shape"]["unknown_rank"] is False
+        assert [dim["size"] for dim in image["tensor_shape"]["dim"]] == ["-1", "2", "4", "4", "3"]
+        assert signatures["serving_default"]["method_name"] == "tensorflow/serving/predict"
+
+
+FAILED_0 = r"Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUMENT: "
+
+
+class TestRestErrors:
+    @pytest.mark.parametrize(
+        "method, path, status, text",
+        [
+            ("POST", "/v1/models/zzz:predict", 404, r"Servable not found for request: Latest\(zzz\)"),
+            ("POST", "/v1/models/clips/versions/9:predict", 404,
+             r"Servable not found for request: Specific\(clips, 9\)"),
+            ("GET", "/v1/models/zzz/metadata", 404, r"Servable not found for request: Latest\(zzz\)"),
+            ("GET", "/v1/models/clips/versions/9/metadata", 404, r"Specific\(clips, 9\)"),
+            ("POST", "/v1/models/clips/labels/nope:predict", 400, "Unrecognized servable version label: nope"),
+            ("GET", "/v1/models/zzz", 404, "Could not find any versions of model zzz"),
+            ("GET", "/v1/models/clips/versions/9", 404, "Could not find version 9 of model clips"),
+            ("GET", "/v1/models", 400, "Missing model name in request."),
+            ("GET", "/v1/models/clips:predict", 400, "Malformed request: GET /v1/models/clips:predict"),
+            ("POST", "/v1/models/clips", 400, "Malformed request: POST /v1/models/clips"),
+            ("PUT", "/v1/models/clips:predict", 400, "Malformed request: PUT"),
+            ("DELETE", "/v1/models/clips", 400, "Malformed request: DELETE"),
+            ("POST", "/v1/models/clips:foo", 400, "Malformed request: POST /v1/models/clips:foo"),
+            ("POST", "/v1/models/clips:PREDICT", 400, "Malformed request"),
+            ("POST", "/v1/models/clips:classify", 400, "No classify inputs found in SignatureDef"),
+            ("POST", "/v1/models/clips:regress", 400, "No regress inputs found in SignatureDef"),
+            ("POST", "/v1/models/clips:predict", 400, "JSON Parse error: The document is empty"),
+        ],
+    )
+    def test_paths(self, local, method, path, status, text):
+        got, reply = call(local, method, path)
+        assert got == status
+        assert re.search(text, reply["error"])
+        assert_alive(local)
+
+    @pytest.mark.parametrize(
+        "body, text",
+        [
+            (b'{"instances": [1,,]}', r"JSON Parse error: .* at offset: \d+"),
+            (b"\xff\xfe", "JSON Parse error"),
+            (b"[1, 2]", r"JSON Value: \[1, 2\] Is not object"),
+            (b"{}", "Missing 'inputs' or 'instances' key"),
+            ({"inputs": 1, "instances": []}, "expecting only one of 'inputs' or 'instances' keys to exist"),
+            ({"instances": {"x": 1}}, "Expecting 'instances' to be an list/array"),
+            ({"instances": []}, "No values in 'instances' array"),
+            ({"signature_name": "nope"}, 'Serving signature name: "nope" not found in signature def'),
+            ({"signature_name": 1}, "'signature_name' key must be a string value."),
+            ({"signature_name": "__saved_model_init_op"},
+             "Failed to get input map for signature: __saved_model_init_op"),
+            ({"signature_name": "double", "instances": [[1, 2, 3], [1, 2]]},
+             "Failed to process element: 1 of 'instances' list. Error: INVALID_ARGUMENT: "
+             "Expecting tensor size: 3 but got: 2"),
+            ({"signature_name": "double", "instances": [[1, [2], 3]]}, FAILED_0),
+            ({"signature_name": "double", "instances": [[[1], [2, 3]]]}, FAILED_0 + "Encountered list at unexpected"),
+            ({"signature_name": "double", "instances": [["a"]]},
+             FAILED_0 + 'JSON Value: "a" Type: String is not of expected type: float'),
+            ({"signature_name": "double", "instances": [[None, 1, 2]]},
+             FAILED_0 + "JSON Value: null Type: Null is not of expected type: float"),
+            ({"signature_name": "double", "instances": [[True, 1, 2]]}, "JSON Value: true Type: True"),
+            ({"signature_name": "double", "instances": [[{"b64": "YQ=="}, 1, 2]]}, "Type: Object is not"),
+            ({"signature_name": "double", "instances": [{"img": [1, 2, 3]}]},
+             "Failed to process element: 0 key: img of 'instances' list. Error: INVALID_ARGUMENT: "
+             "JSON object: does not have named input: img"),
+            ({"signature_name": "add", "instances": [{"a": 1}]}, "keys must be equal to: a,b"),
+            ({"signature_name": "add", "instances": [{"a": 1, "b": 1}, 2]}, "Expecting object but got list at item 1"),
+            ({"signature_name": "double", "instances": [[1, 2, 3], {"x": 1}]}, "got object at item 1"),
+            ({"signature_name": "add", "instances": [{"a": 1, "b": 1.5}]}, "not of expected type: int32"),
+            ({"signature_name": "add", "instances": [{"a": 1, "b": 2**31}]}, "not of expected type: int32"),
+            ({"signature_name": "pixels", "instances": [256]}, "not of expected type: uint8"),
+            ({"signature_name": "pixels", "instances": [-1]}, "not of expected type: uint8"),
+            ({"signature_name": "flip", "instances": [1]}, "not of expected type: bool"),
+            ({"signature_name": "add", "instances": [1]}, "instances is a plain list, but expecting list of objects"),
+            ({"signature_name": "add", "inputs": [1]}, "inputs is a plain value/list, but expecting an object"),
+            ({"signature_name": "double", "inputs": {"y": 1}}, "Missing named input: x in 'inputs' object."),
+            ({"signature_name": "echo", "instances": [{"b64": "%"}]}, FAILED_0 + "Unable to base64 decode"),
+            ({"signature_name": "echo", "instances": [1]}, FAILED_0 + "JSON Value: 1 Type: Number"),
+            ({"signature_name": "echo", "inputs": [{"b64": "YQ==", "c": 1}]}, "not formatted correctly for base64"),
+            (b'{"signature_name": "echo", "instances": ["\\ud800"]}', "not valid Unicode"),
+            (b'{"signature_name": "double", "instances": [[1e39, 0, 0]]}', "without loss of precision"),
+            (b'{"signature_name": "double", "instances": [[' + b"9" * 400 + b", 0, 0]]}", "without loss of precision"),
+            (b'{"signature_name": "double", "instances": [[' + b"9" * 5000 + b", 0, 0]]}", "JSON Parse error"),
+            (b'{"instances": ' + b"[" * 100000, "JSON Parse error: The document is nested too deeply"),
+            (b'{"signature_name": "double", "inputs": ' + b"[" * 500 + b"]" * 500 + b"}", "list at unexpected level"),
+            ({"signature_name": "half", "instances": [[1, 2, 3]]},
+             "Failed to write JSON value for tensor type: bfloat16"),
+            ({"signature_name": "strict", "instances": [[1, 2]]},
+             r"^Shape of tensor x \[1,2\] is not compatible with expected shape \[\?,3\]"),
+        ],
+    )
+    def test_bodies(self, local, body, text):
+        status, reply = predict(local, body)
+        assert status == 400
+        assert re.search(text, reply["error"]), reply["error"]
+        assert len(reply["error"]) < 2000
+
+    @pytest.mark.parametrize(
+        "value",
+        [1.0, [1.0, 2.0], [[1.0]], np.ones([1, 2, 4, 4]).tolist(), np.ones([1, 2, 3, 3, 3]).tolist(), [[[]]], []],
+    )
+    @pytest.mark.parametrize("name", ["serving_default", "any_size"])
+    def test_wrong_shapes_never_reach_a_convolution(self, local, name, value):
+        status, reply = predict(local, {"signature_name": name, "inputs": value})
+        if name == "any_size" and np.shape(value) == (1, 2, 3, 3, 3):
+            assert status == 200
+        else:
+            assert status == 400
+            assert re.match("Shape of input image|Input image is empty", reply["error"])
+        assert_alive(local)
+
+    def test_outside_the_api(self, local):
+        connection = connect(local)
+        connection.request("GET", "/")
+        reply = connection.getresponse()
+        assert (reply.status, reply.headers["Content-Type"]) == (404, "text/html")
+        assert b"404 Not Found" in reply.read()
+        connection.request("OPTIONS", "/v1/models/clips", headers={"Origin": "http://x"})
+        assert (reply := connection.getresponse()).status == 200 and reply.read() == b""
+        connection.request("OPTIONS", "/v1/models/clips")
+        assert (reply := connection.getresponse()).status == 400 and reply.read() == b""
+        connection.request("HEAD", "/v1/models/clips")
+        assert (reply := connection.getresponse()).status == 400 and reply.read() == b""
+        connection.close()
+
+
+class TestHttp:
+    HEAD = b"POST /v1/models/clips:predict HTTP/1.1\r\nHost: x\r\n"
+
+    def test_keep_alive_survives_errors(self, local):
+        connection = connect(local)
+        socket_used = None
+        for body, status in [(GOOD, 200), ({}, 400), (GOOD, 200)]:
+            connection.request("POST", "/v1/models/clips:predict", json.dumps(body))
+            reply = connection.getresponse()
+            reply.read()
+            assert reply.status == status
+            socket_used = socket_used or connection.sock
+            assert connection.sock is socket_used
+        connection.close()
+
+    def test_too_large_is_refused_with_a_reply(self, local, monkeypatch):
+        monkeypatch.setattr(local._rest, "max_body_bytes", 1000)
+        status, reply = predict(local, b" " * 20_000_000)
+        assert status == 413 and "larger than 1000 bytes" in reply["error"]
+        answer = raw(local, self.HEAD + b"Expect: 100-continue\r\nContent-Length: 5000\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 413 ")
+
+    @pytest.mark.parametrize(
+        "headers, status",
+        [
+            (b"Content-Length: x\r\n", 400),
+            (b"Content-Length: -1\r\n", 400),
+            (b"Content-Length: 1_0\r\n", 400),
+            (b"Content-Length: 99999999999999999999\r\n", 400),
+            (b"Content-Length: 1\r\nContent-Length: 2\r\n", 400),
+            (b"Content-Length: 999999999999\r\n", 413),
+            (b"Transfer-Encoding: chunked\r\n", 411),
+            (b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n", 411),
+            (b"X: " + b"y" * 70000 + b"\r\n", 431),
+            (b"X: y\r\n" * 200, 431),
+        ],
+    )
+    def test_malformed_framing(self, local, headers, status):
+        answer = raw(local, self.HEAD + headers + b"\r\n")
+        head, body = answer.split(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 %d " % status) and b"Connection: close" in head
+        assert json.loads(body)["error"]
+        assert_alive(local)
+
+    def test_not_http(self, local):
+        raw(local, b"\x16\x03\x01\x00\xa5\x01\x00\r\n\r\n")
+        raw(local, b"GET\r\n\r\n")
+        raw(local, b"BREW /v1/models/clips HTTP/1.1\r\n\r\n")
+        assert_alive(local)
+
+    def test_body_that_stops_short(self, local):
+        host, port = local.rest_url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(self.HEAD + b"Content-Length: 10\r\n\r\n{")
+        assert_alive(local)
+
+    def test_body_that_never_comes(self, local, monkeypatch):
+        monkeypatch.setattr(rest_service._Handler, "timeout", 0.2)
+        assert raw(local, self.HEAD + b"Content-Length: 10\r\n\r\n{", says_end=False).startswith(b"HTTP/1.1 408 ")
+
+    def test_many_at_once(self, local):
+        rows = [[[float(i), 0, 0]] for i in range(64)]
+
+        def ask(row):
+            return predict(local, {"signature_name": "double", "instances": row})
+
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            replies = list(pool.map(ask, rows))
+        assert replies == [(200, {"predictions": [[2 * row[0][0], 0.0, 0.0]]}) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def stubs(local):
+    with grpc.insecure_channel(local.grpc_address) as channel:
+        yield (
+            prediction_service_pb2_grpc.PredictionServiceStub(channel),
+            model_service_pb2_grpc.ModelServiceStub(channel),
+        )
+
+
+def make_request(signature_name="double", name="clips", **inputs):
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = name
+    request.model_spec.signature_name = signature_name
+    for alias, value in inputs.items():
+        request.inputs[alias].CopyFrom(tf.make_tensor_proto(value))
+    return request
+
+
+def assert_fails(function, request, code, text):
+    with pytest.raises(grpc.RpcError) as caught:
+        function(request, timeout=30)
+    assert caught.value.code() == code
+    assert re.search(text, caught.value.details()), caught.value.details()
+
+
+ROW = np.ones([1, 3], np.float32)
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class TestGrpc:
+    def test_predict(self, stubs):
+        response = stubs[0].Predict(make_request(x=ROW))
+        assert response.model_spec.name == "clips"
+        assert response.model_spec.version.value == 1
+        assert response.model_spec.signature_name == "double"
+        assert list(response.outputs["y"].float_val) == [2.0] * 3  # the field TensorFlow Serving's clients read
+        np.testing.assert_array_equal(tf.make_ndarray(response.outputs["y"]), 2 * ROW)
+
+    def test_default_signature_version_and_filter(self, stubs):
+        request = make_request("", image=np.ones([2, *CLIP], np.float32))
+        request.model_spec.version.value = 1
+        request.output_filter.append("probabilities")
+        response = stubs[0].Predict(request)
+        assert response.model_spec.signature_name == "serving_default"
+        assert list(response.outputs) == ["probabilities"]
+
+    @pytest.mark.parametrize(
+        "signature_name, inputs, output, expected",
+        [
+            ("echo", {"s": np.array([b"a\0", b""], object)}, "echo", np.array([b"a\0", b""], object)),
+            ("half", {"x": ROW}, "y", ROW),
+            ("flip", {"flag": [True, False]}, "y", [False, True]),
+            ("pixels", {"pixels": np.array([1, 255], np.uint8)}, "y", [1, 255]),
+            ("total", {"x": ROW}, "scalar", 3.0),
+            ("total", {"x": ROW}, "name", b"total"),
+            ("double", {"x": ROW * np.nan}, "y", ROW * np.nan),
+        ],
+    )
+    def test_dtypes(self, stubs, signature_name, inputs, output, expected):
+        response = stubs[0].Predict(make_request(signature_name, **inputs))
+        np.testing.assert_array_equal(tf.make_ndarray(response.outputs[output]), expected)
+
+    def test_message_larger_than_grpcs_default(self, stubs):
+        response = stubs[0].Predict(make_request("double", x=np.ones([300_000, 3], np.float32)[:200_000]))
+        assert len(response.outputs["y"].float_val) == 600_000
+
+    @pytest.mark.parametrize(
+        "request_, code, text",
+        [
+            (make_request(name="zzz"), grpc.StatusCode.NOT_FOUND, r"Servable not found for request: Latest\(zzz\)"),
+            (predict_pb2.PredictRequest(), INVALID, "Missing ModelSpec"),
+            (make_request("nope"), grpc.StatusCode.FAILED_PRECONDITION, 'Serving signature key "nope" not found.'),
+            (make_request(), INVALID,
+             r"input size does not match signature: 0!=1 len\({}\) != len\({x}\). Sent extra: {}. "
+             r"Missing but required: {x}."),
+            (make_request(x=ROW, z=1), INVALID, r"2!=1 .* Sent extra: {z}"),
+            (make_request(z=ROW), INVALID,
+             r"Signature input alias: x\(feed name: double_x:0\) not found in request and no default value provided"),
+            (make_request(x=ROW.astype(float)), INVALID, r"Expects arg\[0\] to be float but double is provided"),
+            (make_request(x=["a"]), INVALID, "but string is provided"),
+            (make_request("echo", s=ROW[0]), INVALID, "to be string but float is provided"),
+            (make_request(x=ROW[0]), INVALID, r"Shape of input x \[3\] is not compatible with expected shape \[\?,3\]"),
+            (make_request("", image=ROW), INVALID, r"Shape of input image \[1,3\]"),
+            (make_request("", image=np.ones([0, *CLIP], np.float32)), INVALID, "Input image is empty"),
+            (make_request("any_size", image=np.ones([1, 2, 0, 4, 3], np.float32)), INVALID, "Input image is empty"),
+            (make_request("strict", x=ROW[:, :2]), INVALID, "^Shape of tensor x"),
+        ],
+    )
+    def test_errors(self, stubs, request_, code, text):
+        assert_fails(stubs[0].Predict, request_, code, text)
+        assert stubs[0].Predict(make_request(x=ROW)).outputs
+
+    def test_unknown_version_and_label(self, stubs):
+        request = make_request(x=ROW)
+        request.model_spec.version.value = 9
+        assert_fails(stubs[0].Predict, request, grpc.StatusCode.NOT_FOUND, r"Specific\(clips, 9\)")
+        request.model_spec.version_label = "nope"
+        assert_fails(stubs[0].Predict, request, INVALID, "Unrecognized servable version label: nope")
+
+    def test_bad_output_filter(self, stubs):
+        request = make_request(x=ROW)
+        request.output_filter.append("zz")
+        assert_fails(stubs[0].Predict, request, INVALID, "output tensor alias not found in signature: zz .* {y}")
+        request.output_filter[:] = ["y", "y"]
+        assert_fails(stubs[0].Predict, request, INVALID, "duplicate output tensor alias: y")
+
+    def test_hostile_tensors(self, stubs):
+        request = make_request(x=ROW)
+        proto = request.inputs["x"]
+        proto.tensor_shape.dim[0].size = 2**40  # one value may stand for all: this is 12 TB
+        assert_fails(stubs[0].Predict, request, INVALID, "too large")
+        proto.tensor_shape.dim[0].size = -1
+        assert_fails(stubs[0].Predict, request, INVALID, "not fully defined")
+        proto.tensor_shape.dim[0].size = 2
+        assert_fails(stubs[0].Predict, request, INVALID, "tensor parsing error")
+        proto.dtype = 9999
+        assert_fails(stubs[0].Predict, request, INVALID, "tensor parsing error")
+        proto.dtype = tf.resource.as_datatype_enum
+        assert_fails(stubs[0].Predict, request, INVALID, "tensor parsing error|but resource is provided")
+        assert stubs[0].Predict(make_request(x=ROW)).outputs
+
+    def test_long_errors_are_cut(self, stubs):
+        request = make_request(x=ROW)
+        request.output_filter.append("z" * 5000)
+        assert_fails(stubs[0].Predict, request, INVALID, r"zz\.\.\.TRUNCATED$")
+
+    def test_metadata(self, stubs):
+        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        request.model_spec.name = "clips"
+        response = stubs[0].GetModelMetadata(request)
+        assert response.model_spec.version.value == 1
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(signatures)
+        shape = signatures.signature_def["serving_default"].inputs["image"].tensor_shape
+        assert [dim.size for dim in shape.dim] == [-1, *CLIP]
+        request.metadata_field[:] = ["zz"]
+        assert_fails(stubs[0].GetModelMetadata, request, INVALID, "Metadata field zz is not supported")
+        request.metadata_field[:] = []
+        assert_fails(stubs[0].GetModelMetadata, request, INVALID, "must specify at least one metadata_field")
+
+    def test_status(self, stubs):
+        request = get_model_status_pb2.GetModelStatusRequest()
+        request.model_spec.name = "clips"
+        (status,) = stubs[1].GetModelStatus(request).model_version_status
+        assert (status.version, status.state) == (1, get_model_status_pb2.ModelVersionStatus.AVAILABLE)
+        request.model_spec.version.value = 9
+        assert_fails(stubs[1].GetModelStatus, request, grpc.StatusCode.NOT_FOUND, "Could not find version 9 of model")
+        request.model_spec.name = "zzz"
+        assert_fails(stubs[1].GetModelStatus, request, grpc.StatusCode.NOT_FOUND, "Could not find any versions")
+
+
+def states(local):
+    return {status.version: status.state for status in local.model.statuses()}
+
+
+def wait_for(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+class TestVersions:
+    @pytest.fixture
+    def base(self, tmp_path, saved):
+        base = tmp_path / "clips"
+        shutil.copytree(saved[0], base / "1")
+        return base
+
+    def test_swap_under_load_fails_no_request(self, base, saved, capsys):
+        answers, failures, done = set(), [], threading.Event()
+
+        def ask_rest(local):
+            connection = connect(local)
+            while not done.is_set():
+                connection.request("POST", "/v1/models/clips:predict", json.dumps(GOOD))
+                reply = connection.getresponse()
+                data = json.loads(reply.read())
+                (answers.add if reply.status == 200 else failures.append)(data.get("predictions", [[data]])[0][0])
+
+        def ask_grpc(local):
+            with grpc.insecure_channel(local.grpc_address) as channel:
+                stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+                while not done.is_set():
+                    try:
+                        answers.add(stub.Predict(make_request(x=ROW)).outputs["y"].float_val[0])
+                    except grpc.RpcError as error:
+                        failures.append(error)
+
+        with server.LocalServer(base, "clips", poll_seconds=0.1) as local:
+            threads = [threading.Thread(target=ask, args=(local,)) for ask in (ask_rest, ask_rest, ask_grpc)]
+            for thread in threads:
+                thread.start()
+            publish.publish(lambda path: shutil.copytree(saved[1], path, dirs_exist_ok=True), base)
+            wait_for(lambda: states(local) == {2: "AVAILABLE", 1: "END"})
+            time.sleep(0.3)
+            done.set()
+            for thread in threads:
+                thread.join()
+            assert predict(local, GOOD)[1] == {"predictions": [[3.0, 6.0, 9.0]]}
+            assert predict(local, GOOD, "/v1/models/clips/versions/1:predict")[0] == 404
+            # Deleting the newest goes back to the former.
+            shutil.rmtree(base / "2")
+            wait_for(lambda: states(local) == {2: "END", 1: "AVAILABLE"})
+            assert_alive(local)
+        assert not failures
+        assert answers == {2.0, 3.0}
+        assert "model clips: version 2 serves, version 1 is retired" in capsys.readouterr().out
+
+    def test_broken_version_leaves_the_old_one_serving(self, base, saved, capsys):
+        with server.LocalServer(base, "clips", poll_seconds=0.1) as local:
+            (base / "2").mkdir()
+            wait_for(lambda: states(local) == {2: "END", 1: "AVAILABLE"})
+            assert local.model.statuses(2)[0].code == "NOT_FOUND"
+            assert_alive(local)
+            # A copy that was still under way is tried again once it is complete.
+            shutil.copytree(saved[1], base / "2", dirs_exist_ok=True)
+            wait_for(lambda: states(local) == {2: "AVAILABLE", 1: "END"})
+        assert capsys.readouterr().out.count("error: version 2 of clips does not load, version 1 stays") >= 1
+
+    def test_replays_the_warm_up_file(self, base):
+        path = base / "1" / "assets.extra" / "tf_serving_warmup_requests"
+        path.parent.mkdir()
+
+        def record(request):
+            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+            with tf.io.TFRecordWriter(str(path)) as writer:
+                writer.write(log.SerializeToString())
+
+        record(make_request(x=ROW))
+        server.LocalServer(base, "clips").stop()
+        record(make_request(z=ROW))
+        with pytest.raises(UserError, match="warm-up file .* does not fit the model: it has no 'x'"):
+            server.LocalServer(base, "clips")
+        record(make_request(x=ROW[0]))
+        with pytest.raises(UserError, match="warm-up file .* cannot be replayed: Shape of input x"):
+            server.LocalServer(base, "clips")
+        path.write_bytes(b"not a TFRecord file")
+        with pytest.raises(UserError, match="warm-up file .* cannot be replayed"):
+            server.LocalServer(base, "clips")
+
+    def test_warns_of_an_input_it_cannot_check(self, tmp_path, capsys):
+        module = tf.Module()
+        module.serve = tf.function(lambda x: {"y": x}, input_signature=[tf.TensorSpec(None, name="x")])
+        tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": module.serve})
+        with server.LocalServer(tmp_path, "any") as local:
+            assert predict(local, {"inputs": [[1, 2]]}, "/v1/models/any:predict") == (200, {"outputs": [[1.0, 2.0]]})
+        assert "warning: input serving_default/x has no known rank" in capsys.readouterr().out
+
+    def test_nothing_to_serve(self, tmp_path):
+        with pytest.raises(UserError, match="there is no directory .*nowhere; publish a model there first"):
+            server.check_base_path(tmp_path / "nowhere")
+        (tmp_path / "v1").mkdir()
+        with pytest.raises(UserError, match="holds no version"):
+            server.check_base_path(tmp_path)
+        (tmp_path / "3").mkdir()
+        with pytest.raises(UserError, match="saved_model.pb"):
+            server.LocalServer(tmp_path, "clips")
+        (tmp_path / "3" / "saved_model.pb").touch()
+        with pytest.raises(UserError, match="is one version; give the directory above"):
+            server.check_base_path(tmp_path / "3")
+
+
+def test_reply_needs_one_batch_size():
+    with pytest.raises(RequestError, match="Tensor name: b has inconsistent batch size: 3 expecting: 2"):
+        json_tensors.write_outputs({"a": np.zeros([2]), "b": np.zeros([3])}, by_row=True)
+
+
+def test_ports_must_be_free_and_differ():
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        with pytest.raises(UserError, match=f"port {port} is already in use .* --rest_api_port another number"):
+            server.check_ports("127.0.0.1", port=0, rest_api_port=port)
+    with pytest.raises(UserError, match="is given twice"):
+        server.check_ports("127.0.0.1", port=port, rest_api_port=port)
+    with pytest.raises(UserError, match="give --host an address of this machine"):
+        server.check_ports("192.0.2.1", port=0)
+
+
+class TestScript:
+    """saved_models/serve.py as a user runs it."""
+
+    def start(self, base, *flags, env=None):
+        return subprocess.Popen(
+            [sys.executable, "saved_models/serve.py", f"--model_base_path={base}", "--model_name=clips", *flags],
+            cwd=ROOT, env=os.environ | (env or {}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+
+    def test_survives_a_wrong_rank_and_stops_on_sigterm(self, tmp_path, saved):
+        shutil.copytree(saved[0], tmp_path / "clips" / "1")
+        with self.start(tmp_path / "clips", "--port=0", "--rest_api_port=0", env={"PATH": ""}) as process:
+            lines = [process.stdout.readline(), process.stdout.readline()]
+            assert "production wants TensorFlow Serving" in lines[0]
+            ready = re.fullmatch(
+                r"ready model=clips version=1 grpc=(127.0.0.1:\d+) rest=http://(127.0.0.1:\d+)\n", lines[1]
+            )
+            connection = http.client.HTTPConnection(ready[2], timeout=30)
+            for body, status in [(b'{"instances":[1.0,2.0]}', 400), (json.dumps(GOOD), 200)]:
+                connection.request("POST", "/v1/models/clips:predict", body)
+                reply = connection.getresponse()
+                reply.read()
+                assert reply.status == status
+            assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+            assert process.stdout.read() == "stopped\n"
+
+    def test_port_in_use(self, tmp_path):
+        (tmp_path / "clips" / "1").mkdir(parents=True)
+        with socket.create_server(("127.0.0.1", 0)) as holder:
+            port = holder.getsockname()[1]
+            with self.start(tmp_path / "clips", f"--port={port}") as process:
+                out, error = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert f"error: port {port} is already in use on 127.0.0.1; stop the program that has it" in error
+        assert "Traceback" not in out + error
+
+    def test_hands_over_to_tensorflow_serving(self, tmp_path):
+        """A program of that name on PATH gets the flags; this one only prints them."""
+        (tmp_path / "clips" / "1").mkdir(parents=True)
+        program = tmp_path / "tensorflow_model_server"
+        program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+        program.chmod(0o755)
+        with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+            ports = [holder.getsockname()[1] for holder in (one, two)]
+        flags = (f"--port={ports[0]}", f"--rest_api_port={ports[1]}")
+        with self.start(tmp_path / "clips", *flags, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}) as process:
+            out, _ = process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert out.splitlines()[1:] == [*flags, "--model_name=clips", f"--model_base_path={tmp_path / 'clips'}"]

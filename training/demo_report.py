@@ -1,0 +1,34 @@
+"""Prints the demo's table and draws its pictures.
+
+    python training/demo_report.py --work_dir=demo_work/seed0
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Its lines are not for people; its errors are exceptions.
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+from absl import app, flags  # noqa: E402
+
+from keras_nonlocal import console, errors  # noqa: E402
+from keras_nonlocal.tfm import demo_report  # noqa: E402
+
+flags.DEFINE_string("work_dir", None, "Folder of one seed of the demo.", required=True)
+FLAGS = flags.FLAGS
+
+
+@errors.exit_on_user_error
+def main(_):
+    console.quiet(FLAGS)
+    pictures = {
+        os.path.join(FLAGS.work_dir, "curves.png"): demo_report.draw_curves,
+        os.path.join(FLAGS.work_dir, "attention.png"): demo_report.draw_attention,
+    }
+    for path, draw in pictures.items():
+        draw(FLAGS.work_dir, path)
+    print(demo_report.table(FLAGS.work_dir))
+    print("pictures:", *pictures)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,35 @@
+"""Evaluates a trained model on several clips a video, their softmax averaged, and writes the result as JSON.
+
+    python training/evaluate.py --experiment=non_local_c2d_kinetics400 --model_dir=runs/non_local_c2d \
+        --input_path='records/test-*.tfrecord' --clips=10 --crops=3 --out=runs/non_local_c2d/test.json
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Its lines are not for people; its errors are exceptions.
+
+from absl import app, flags  # noqa: E402
+
+from keras_nonlocal import console, errors  # noqa: E402
+from keras_nonlocal.tfm import evaluation  # noqa: E402
+
+flags.DEFINE_string("experiment", None, "Registered experiment that was trained.", required=True)
+flags.DEFINE_string("model_dir", None, "Folder of the training run.", required=True)
+flags.DEFINE_string("input_path", None, "Records to evaluate on; default those of task.validation_data.")
+flags.DEFINE_integer("clips", 10, "Clips a video, spread evenly over it.", lower_bound=1)
+flags.DEFINE_enum("crops", "1", ["1", "3"], "Crops a clip: the centre, or left, centre and right.")
+flags.DEFINE_string("out", None, "JSON file to write; default none.")
+FLAGS = flags.FLAGS
+
+
+@errors.exit_on_user_error
+def main(_):
+    console.quiet(FLAGS)
+    result = evaluation.evaluate(
+        FLAGS.experiment, FLAGS.model_dir, FLAGS.input_path, FLAGS.clips, int(FLAGS.crops), FLAGS.out
+    )
+    print(evaluation.summary(result))
+
+
+if __name__ == "__main__":
+    app.run(main)
