@@ -652,6 +652,12 @@ def test_config_holds_every_argument(flavour, rank):
     assert again.get_config() == layer.get_config()
 
 
+def _default_layer(flavour):
+    layer = blocks.make(flavour, 2)
+    layer.build((None, 4, 4, 64))
+    return layer
+
+
 def test_arguments_reach_what_they_name(flavour):
     module = blocks.FLAVOURS[flavour].keras
     layer = blocks.make(flavour, 3, **{**_every_argument(module, 3), "trainable": True, "use_bias": True})
@@ -663,19 +669,13 @@ def test_arguments_reach_what_they_name(flavour):
     assert layer.theta.use_bias
     assert layer.g.kernel.shape[-1] == 5
     assert len(layer.losses) == 5 + 3  # the kernels and w_f, the biases
-    spread = np.std(layer.theta.kernel.numpy()), np.std(blocks_default(flavour).theta.kernel.numpy())
+    spread = np.std(layer.theta.kernel.numpy()), np.std(_default_layer(flavour).theta.kernel.numpy())
     assert spread[0] == pytest.approx(np.sqrt(2 / 8), rel=0.5)
     assert spread[1] == pytest.approx(0.01, rel=0.2)
 
 
-def blocks_default(flavour):
-    layer = blocks.make(flavour, 2)
-    layer.build((None, 4, 4, 64))
-    return layer
-
-
 def test_projections_start_apart(flavour):
-    layer = blocks_default(flavour)
+    layer = _default_layer(flavour)
     assert np.abs(layer.theta.kernel.numpy() - layer.phi.kernel.numpy()).max() > 0.01
 
 

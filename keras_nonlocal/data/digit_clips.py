@@ -20,12 +20,12 @@ import tqdm
 
 from keras_nonlocal.data import videos
 
-SIZE = 48  # pixels, height and width
+SIZE = 40  # pixels, height and width
 FRAME_RATE = 25
 LABELS = ("different", "same")
 FRAMES = 20
 SINGLE_FRAMES = 4
-DIGIT = 20  # pixels
+DIGIT = 17  # pixels
 # A digit stays for two frames: exactly one of them is in a clip that takes every second frame.
 STAY = 2
 # Frames that are in every clip of 8 frames at stride 2, wherever it starts.
@@ -38,7 +38,7 @@ FOOTAGE = {
     "test": [("carphone_pristine.mp4", 0.0, 1.0)],
 }
 # The part of the digits, in an order that is the same for every seed of an experiment.
-DIGITS = {"train": (0.0, 0.6), "validation": (0.6, 0.75), "test": (0.75, 1.0)}
+DIGITS = {"train": (0.0, 0.7), "validation": (0.7, 0.8), "test": (0.8, 1.0)}
 
 
 @dataclasses.dataclass

@@ -85,19 +85,19 @@ def non_local_i3d_kinetics400():
 
 
 def _demo(non_local):
-    """A narrow shallow C2D for clips of 8 frames of 48 x 48, two classes; see training/configs/demo_*.yaml."""
+    """A narrow shallow C2D for clips of 8 frames of 40 x 40, two classes; see training/configs/demo_*.yaml."""
     backbone = configs.VideoResNet(
         block_counts=(1, 2, 1, 1),
         width=16,
         non_local=configs.Placement(**non_local),
-        # The maps are 6 x 6 and 3 x 3: there is nothing to save by pooling the keys.
+        # The maps are 5 x 5 and smaller: there is nothing to save by pooling the keys.
         non_local_block=configs.NonLocalBlock(pool_size=(1, 1, 1), kernel_initializer="he_normal"),
     )
-    experiment = _video_classification(2, backbone, (8, 48, 48, 3), temporal_stride=2)
+    experiment = _video_classification(2, backbone, (8, 40, 40, 3), temporal_stride=2)
     experiment.task.model.dropout_rate = 0.0
     experiment.task.losses.l2_weight_decay = 1e-4
     for data in (experiment.task.train_data, experiment.task.validation_data):
-        data.min_image_size = data.max_image_size = 48
+        data.min_image_size = data.max_image_size = 40
         data.random_flip = False
     experiment.trainer = cfg.TrainerConfig(
         steps_per_loop=50, summary_interval=50, validation_steps=-1, optimizer_config=_sgd({"type": "cosine"})
