@@ -1,4 +1,4 @@
-"""Attention rows out of a model, and the paper's Fig. 3: arrows in space-time from a query to the keys it attends to."""
+"""Attention rows out of a model, and the paper's Fig. 3: arrows in space-time from a query to its strongest keys."""
 
 import dataclasses
 
@@ -59,7 +59,7 @@ def attention_map(model, block, clip):
     if block not in blocks:
         raise ValueError(f"`block` must be a 3D non-local block of the model: {blocks}. Received: block={block!r}")
     layer = model.get_layer(block)
-    features = type(model.get_layer(block))._keras.Model(model.inputs, layer.input)(clip[None])
+    features = type(model.get_layer(block))._keras.Model(model.input, layer.input)(clip[None])
     _, attention = layer(features, training=False, return_attention_scores=True)
     if len(attention.shape) != 3:
         raise ValueError(f"{block} has extent {layer.extent!r} or groups, so that no query sees the whole clip.")

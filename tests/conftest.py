@@ -1,6 +1,7 @@
 """What every test needs before TensorFlow starts: quiet logs and two logical CPUs for tf.distribute."""
 
 import os
+import random
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -15,4 +16,5 @@ tf.config.set_logical_device_configuration(
 
 @pytest.fixture(autouse=True)
 def _seeded():
+    random.seed(0)  # initializers of either Keras take their seeds from here
     tf.random.set_seed(0)

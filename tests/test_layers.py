@@ -207,6 +207,10 @@ def test_is_not_dead(flavour, form, norm):
     x = blocks.inputs(2).astype("float32")
     r = np.random.default_rng(3).normal(size=x.shape)
     layer(x)
+    # Random weights where nothing starts at zero: a random w_f of the initializer could leave every ReLU closed.
+    starts = {name: variable.numpy() for name, variable in blocks.variables(layer).items()}
+    weights = blocks.randomise(layer)
+    blocks.assign(layer, weights | {name: starts[name] for name in starts if name.startswith(("out/", "norm/"))})
     sources = blocks.trainable(blocks.variables(layer))
     first = blocks.gradients(layer, x, sources, r, training=True)
     closed = "norm/gamma" if norm else "out/kernel"

@@ -1,4 +1,4 @@
-"""The C2D and I3D graphs: the paper's sizes and counts, both Keras flavours, and what non-local blocks may not change."""
+"""The C2D and I3D graphs: the paper's sizes and counts, both Keras, and what non-local blocks may not change."""
 
 import keras
 import numpy as np

@@ -1,7 +1,7 @@
 """Trains or evaluates a registered experiment with tf-models-official's trainer.
 
-    python training/train.py --experiment=non_local_c2d_kinetics400 --mode=train_and_eval --model_dir=runs/non_local_c2d \
-        --config_file=training/configs/kinetics400.yaml --params_override=task.init_checkpoint=runs/c2d
+    python training/train.py --experiment=non_local_c2d_kinetics400 --mode=train_and_eval \
+        --model_dir=runs/non_local_c2d --config_file=training/configs/kinetics400.yaml
 
 Running the same command again goes on from the last checkpoint. An unknown key in a configuration is an error.
 `--verbosity=0` adds tf-models-official's own log.

@@ -52,8 +52,8 @@ def evaluate(experiment, model_dir, input_path=None, clips=10, crops=1, out=None
 def summary(result):
     """One line for people."""
     return (
-        f"accuracy {result['accuracy']:.4f}, {result['clips']} clip(s) x {result['crops']} crop(s) a video, step "
-        f"{result['step']}: {result['parameters']:,} parameters, {result['multiply_adds'] / 1e9:.4f} G multiply-adds a view"
+        f"accuracy {result['accuracy']:.4f} at step {result['step']}, {result['clips']} clip(s) x {result['crops']} "
+        f"crop(s) a video; {result['parameters']:,} parameters, {result['multiply_adds'] / 1e9:.4f} GMACs a view"
     )
 
 

@@ -109,15 +109,15 @@ def run(params, mode, model_dir, seed=None):
             )
     except tf.errors.DataLossError as error:
         raise errors.UserError(
-            f"a file of task.*_data.input_path is not a whole TFRecord file ({_first_line(error)}): point input_path to "
+            f"a file of task.*_data.input_path is not a whole TFRecord file ({_first_line(error)}): let it match "
             "*.tfrecord files only, and write a damaged one again with training/prepare_videos.py."
         ) from error
     except tf.errors.InvalidArgumentError as error:
         if video_input.LABEL_ERROR not in error.message:
             raise
         raise errors.UserError(
-            f"task.*_data.num_classes is {params.task.train_data.num_classes}, but in the records {_label_error(error)}: "
-            "set num_classes to the number of lines of labels.txt beside the records."
+            f"task.*_data.num_classes is {params.task.train_data.num_classes}, but in the records "
+            f"{_label_error(error)}: set it to the number of lines of labels.txt beside the records."
         ) from error
     return metrics
 

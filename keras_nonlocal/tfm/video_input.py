@@ -6,7 +6,7 @@ from official.vision.ops import preprocess_ops_3d
 
 # The official code's mean and standard deviation of a pixel, for every channel.
 PIXEL_MEAN, PIXEL_STD = 114.75, 57.375
-LABEL_ERROR = "a clip's label is outside"
+LABEL_ERROR = "the label of a clip is outside"
 
 
 def normalize(frames):

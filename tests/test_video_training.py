@@ -1,0 +1,272 @@
+"""Video networks through tfm on real records: train, resume, start from a trunk, evaluate, export, serve."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+from absl import flags as absl_flags
+from official.core import exp_factory, task_factory
+from official.vision.modeling.backbones import factory
+
+from keras_nonlocal import errors
+from keras_nonlocal.data import digit_clips, video_lists, video_records
+from keras_nonlocal.serving import client, clip_inputs, server
+from keras_nonlocal.tfm import backbones, configs, evaluation, export, training, video_input
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Videos of two digits as records of three splits."""
+    folder = tmp_path_factory.mktemp("data")
+    counts = {"train": 24, "validation": 8, "test": 6}
+    pairs, _ = digit_clips.write(folder, counts, dict.fromkeys(counts, 0))
+    for split in counts:
+        options = video_records.Options(split=split, videos_dir=str(folder / "videos"), shards=2, short_side=0)
+        listed, labels = video_lists.read_list(pairs, str(folder / "videos"), split)
+        video_records.write_records(listed, labels, str(folder / "records"), options, workers=1)
+    return folder
+
+
+def overrides(data, **more):
+    return {
+        "task.train_data.input_path": f"{data}/records/train-*.tfrecord",
+        "task.validation_data.input_path": f"{data}/records/validation-*.tfrecord",
+        "task.train_data.global_batch_size": 8,
+        "task.validation_data.global_batch_size": 4,
+        "task.model.backbone.video_resnet.width": 4,
+        "trainer.train_steps": 4,
+        "trainer.steps_per_loop": 2,
+        "trainer.summary_interval": 2,
+        "trainer.checkpoint_interval": 2,
+        "trainer.validation_interval": 4,
+        "trainer.optimizer_config.learning_rate.cosine.initial_learning_rate": 0.05,
+        "trainer.optimizer_config.learning_rate.cosine.decay_steps": 4,
+        **more,
+    }
+
+
+def parse(experiment, settings, config_file=None):
+    text = ",".join(f"{key}={value}" for key, value in settings.items())
+    flags = absl_flags.FlagValues()
+    absl_flags.DEFINE_string("experiment", experiment, "", flag_values=flags)
+    absl_flags.DEFINE_multi_string("config_file", config_file, "", flag_values=flags)
+    absl_flags.DEFINE_string("params_override", text, "", flag_values=flags)
+    absl_flags.DEFINE_string("tpu", None, "", flag_values=flags)
+    flags.mark_as_parsed()
+    return training.parse_experiment(flags)
+
+
+@pytest.fixture(scope="module")
+def trunk(data, tmp_path_factory):
+    """A trained C2D without non-local blocks."""
+    model_dir = str(tmp_path_factory.mktemp("c2d"))
+    training.run(parse("c2d_demo", overrides(data)), "train_and_eval", model_dir, seed=0)
+    return model_dir
+
+
+@pytest.fixture(scope="module")
+def trained(data, trunk, tmp_path_factory):
+    """A non-local C2D trained from the trunk."""
+    model_dir = str(tmp_path_factory.mktemp("non_local"))
+    start = {"task.init_checkpoint": trunk, "task.init_checkpoint_modules": "trunk"}
+    training.run(parse("non_local_c2d_demo", overrides(data, **start)), "train_and_eval", model_dir, seed=0)
+    return model_dir
+
+
+def built(experiment, model_dir):
+    """The model of a run with its newest weights."""
+    params = training.load_experiment(experiment, model_dir)
+    model = task_factory.get_task(params.task).build_model()
+    checkpoint = tf.train.Checkpoint(model=model).read(training.latest_checkpoint(model_dir))
+    checkpoint.expect_partial().assert_existing_objects_matched()
+    return params, model
+
+
+def test_progress_resume_and_tensorboard(data, tmp_path, capsys):
+    def train(steps):
+        settings = overrides(data, **{"trainer.train_steps": steps})
+        training.run(parse("c2d_demo", settings), "train_and_eval", str(tmp_path), seed=0)
+        return capsys.readouterr().out
+
+    first = train(4)
+    lines = [line for line in first.splitlines() if line.startswith("train ")]
+    assert [line.split()[1] for line in lines] == ["2/4", "4/4"]
+    assert "loss" in lines[1] and "accuracy" in lines[1] and "steps/s" in lines[1] and "ETA 0:00:00" in lines[1]
+    assert "eval        4  loss" in first and "going on" not in first
+    second = train(6)
+    assert f"going on from step 4 of 6, {tmp_path}" in second
+    assert [line.split()[1] for line in second.splitlines() if line.startswith("train ")] == ["6/6"]
+    assert list(tmp_path.glob("train/events*")) and list(tmp_path.glob("validation/events*"))
+    assert training.load_experiment("c2d_demo", str(tmp_path)).trainer.train_steps == 6
+
+
+def test_a_non_local_model_starts_as_its_trunk(data, trunk):
+    params, plain = built("c2d_demo", trunk)
+    start = {"task.init_checkpoint": trunk, "task.init_checkpoint_modules": "trunk"}
+    task = task_factory.get_task(parse("non_local_c2d_demo", overrides(data, **start)).task)
+    model = task.build_model()
+    clip = np.random.default_rng(0).normal(size=(2, *params.task.train_data.feature_shape)).astype("float32")
+    before = model.backbone(clip)
+    task.initialize(model)
+    expected, started = plain.backbone(clip), model.backbone(clip)
+    assert all(np.array_equal(expected[level], started[level]) for level in "2345")
+    assert not np.allclose(before["5"], started["5"])
+
+
+def test_training_moves_the_non_local_blocks(trained):
+    _, model = built("non_local_c2d_demo", trained)
+    blocks = [layer for layer in model.backbone.layers if layer.name.endswith("nonlocal")]
+    assert len(blocks) >= 2
+    assert all(np.abs(block.norm.gamma).max() > 0 for block in blocks)
+
+
+def test_a_missing_trunk_is_named(data):
+    start = {"task.init_checkpoint": "nowhere", "task.init_checkpoint_modules": "trunk"}
+    task = task_factory.get_task(parse("non_local_c2d_demo", overrides(data, **start)).task)
+    with pytest.raises(errors.UserError, match="task.init_checkpoint nowhere is no checkpoint"):
+        task.initialize(task.build_model())
+
+
+def test_evaluation_averages_the_softmax_of_clips(data, trained, tmp_path):
+    out = tmp_path / "test.json"
+    records = f"{data}/records/test-*.tfrecord"
+    result = evaluation.evaluate("non_local_c2d_demo", trained, records, clips=3, out=str(out))
+    assert json.loads(out.read_text()) == result and result["clips"] == 3 and result["step"] == 4
+    params, model = built("non_local_c2d_demo", trained)
+    assert result["parameters"] == model.count_params() and result["multiply_adds"] > 1e5
+    shape, stride = params.task.validation_data.feature_shape, params.task.validation_data.temporal_stride
+    listed, _ = video_lists.read_list(str(data / "pairs.csv"), str(data / "videos"), "test")
+    right = []
+    for video in listed:
+        # The records hold JPEGs of the videos' frames: as close as that, and no closer.
+        frames = video_input.normalize(clip_inputs.videos.read_video(video.path))
+        last = len(frames) - shape[0] * stride
+        views = [frames[start : start + shape[0] * stride : stride] for start in (0, last // 2, last)]
+        mean = tf.reduce_mean(tf.nn.softmax(model(tf.stack(views), training=False)), axis=0)
+        right.append(int(tf.argmax(mean)) == video.index)
+    assert result["accuracy"] == pytest.approx(np.mean(right))
+
+
+def test_both_signatures_answer_as_the_model(data, trained, tmp_path):
+    labels = str(data / "records" / "labels.txt")
+    path = export.export_run("non_local_c2d_demo", trained, str(tmp_path / "demo"), labels)
+    assert path == str(tmp_path / "demo" / "1")
+    assert (tmp_path / "demo" / "1" / "assets.extra" / "labels.txt").read_text().split() == ["different", "same"]
+    params, model = built("non_local_c2d_demo", trained)
+    video = next((data / "videos").glob("pairs-test-*"))
+    shape, stride = params.task.validation_data.feature_shape, params.task.validation_data.temporal_stride
+    clip = clip_inputs.sample_clip(video, *shape[:3], stride=stride)
+    expected = model(video_input.normalize(clip[None]), training=False)
+    with server.LocalServer(str(tmp_path / "demo"), "demo") as local:
+        by_rest = client.predict_rest(local.rest_url, "demo", {"frames": clip[None]})
+        by_grpc = client.predict_grpc(local.grpc_address, "demo", {"frames": clip[None]})
+        examples = {"examples": np.array([clip_inputs.sequence_example(video)] * 2, object)}
+        by_example = client.predict_grpc(local.grpc_address, "demo", examples, "tf_example")
+        with pytest.raises(errors.UserError, match="shape"):
+            client.predict_grpc(local.grpc_address, "demo", {"frames": clip[None, :, :-1]})
+        for bad in (b"", b"GIF89a" + bytes(40), b"\xff\xd8\xff" + bytes(40)):
+            example = tf.train.SequenceExample()
+            example.feature_lists.feature_list["image/encoded"].feature.add().bytes_list.value.append(bad)
+            with pytest.raises(errors.UserError):
+                inputs = {"examples": np.array([example.SerializeToString()], object)}
+                client.predict_grpc(local.grpc_address, "demo", inputs, "tf_example")
+        again = client.predict_grpc(local.grpc_address, "demo", {"frames": clip[None]})
+    np.testing.assert_allclose(by_grpc["logits"], expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(by_rest["probabilities"], tf.nn.softmax(expected), rtol=1e-4, atol=1e-5)
+    assert by_grpc["probabilities"].dtype == by_grpc["logits"].dtype == np.float32
+    # JPEG in between: close, not equal.
+    np.testing.assert_allclose(by_example["probabilities"][0], tf.nn.softmax(expected)[0], atol=0.1)
+    np.testing.assert_allclose(by_example["probabilities"][0], by_example["probabilities"][1], atol=1e-6)
+    np.testing.assert_array_equal(again["logits"], by_grpc["logits"])
+
+
+def test_a_label_out_of_range_is_an_error(data, tmp_path):
+    settings = {"task.train_data.num_classes": 1, "task.validation_data.num_classes": 1}
+    with pytest.raises(errors.UserError, match="num_classes is 1.*outside 0 to num_classes - 1 = 0"):
+        training.run(parse("c2d_demo", overrides(data, **settings)), "train_and_eval", str(tmp_path), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"task.train_data.input_path": "nothing/here-*"}, "train_data.input_path 'nothing/here-\\*' matches no file"),
+        ({"task.train_data.input_path": "{data}/pairs.csv"}, "not a whole TFRecord file"),
+    ],
+)
+def test_wrong_records_are_named(data, tmp_path, settings, message):
+    settings = {key: value.format(data=data) for key, value in settings.items()}
+    with pytest.raises(errors.UserError, match=message):
+        training.run(parse("c2d_demo", overrides(data, **settings)), "train", str(tmp_path), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "settings", "config_file", "message"),
+    [
+        ("c2d_demos", {}, None, "c2d_demos"),
+        ("c2d_demo", {"task.model.backbone.video_resnet.non_locl": "[1]"}, None, "non_locl"),
+        ("c2d_demo", {}, ["no/such.yaml"], "--config_file no/such.yaml does not exist"),
+    ],
+)
+def test_wrong_configurations_are_named(experiment, settings, config_file, message):
+    with pytest.raises(errors.UserError, match=message):
+        parse(experiment, settings, config_file)
+
+
+def test_blocks_are_placed_by_the_configuration():
+    params = exp_factory.get_exp_config("c2d_kinetics400")
+    params.override({"task": {"model": {"backbone": {"video_resnet": {
+        "block_counts": [1, 2, 2, 1], "width": 4, "non_local": {"res3": [1], "res4": [0, 1]},
+        "non_local_block": {"pairwise": "dot_product", "pool_size": [1, 1, 1]},
+    }}}}})  # fmt: skip
+    model = params.task.model
+    spec = tf_keras.layers.InputSpec(shape=[None, 8, 48, 48, 3])
+    backbone = factory.build_backbone(spec, model.backbone, model.norm_activation, tf_keras.regularizers.l2(1e-4))
+    names = [layer.name for layer in backbone.layers if layer.name.endswith("nonlocal")]
+    assert names == ["res3_1_nonlocal", "res4_0_nonlocal", "res4_1_nonlocal"]
+    block = backbone.get_layer("res4_0_nonlocal")
+    assert (block.pairwise, block.pool_size, block.norm_momentum) == ("dot_product", (1, 1, 1), 0.9)
+    assert {level: tuple(shape[1:]) for level, shape in backbone.output_specs.items()} == {
+        "2": (8, 11, 11, 16), "3": (4, 6, 6, 32), "4": (4, 3, 3, 64), "5": (4, 2, 2, 128),
+    }  # fmt: skip
+    again = backbones.VideoResNet.from_config(backbone.get_config())
+    again.set_weights(backbone.get_weights())
+    clip = np.random.default_rng(0).normal(size=(1, 8, 48, 48, 3)).astype("float32")
+    assert np.array_equal(backbone(clip)["5"], again(clip)["5"])
+    assert len(again.losses) == len(backbone.losses) > 0
+
+
+@pytest.mark.parametrize("name", ["c2d", "non_local_c2d", "i3d", "non_local_i3d"])
+def test_kinetics_experiments_follow_the_official_recipe(name):
+    params = exp_factory.get_exp_config(f"{name}_kinetics400")
+    network = params.task.model.backbone.get()
+    assert (network.inflate == "3x1x1") == ("i3d" in name)
+    expected = configs.Placement(res3=(1, 3), res4=(1, 3, 5)) if "non_local" in name else configs.Placement()
+    assert network.non_local.as_dict() == expected.as_dict()
+    rates = params.trainer.optimizer_config.learning_rate.get()
+    assert rates.boundaries == [150_000, 300_000] and rates.values == [0.01, 0.001, 0.0001]
+    assert params.task.train_data.global_batch_size == 64 and params.task.losses.l2_weight_decay == 1e-4
+    momentum = params.trainer.optimizer_config.optimizer.get()
+    assert (momentum.momentum, momentum.nesterov) == (0.9, True)
+
+
+def test_training_clips_start_anywhere_and_wrap():
+    frames = tf.range(20)
+    starts = {int(video_input.sample_clip(frames, 8, 2)[0]) for _ in range(300)}
+    assert starts == set(range(5))
+    short = video_input.sample_clip(tf.range(5), 4, 2).numpy()
+    assert short.tolist() == [0, 2, 4, 1]
+
+
+def test_augmentation_jitters_crops_and_flips():
+    columns = np.tile(np.arange(60, dtype="uint8") * 4, (2, 50, 1))[..., None].repeat(3, -1)  # (2, 50, 60, 3)
+    seen = [video_input.augment(tf.constant(columns), (32, 32), 40, 50, True).numpy() for _ in range(60)]
+    assert all(frames.shape == (2, 32, 32, 3) for frames in seen)
+    rising = [frames[0, 0, -1, 0] > frames[0, 0, 0, 0] for frames in seen]
+    assert 10 < sum(rising) < 50
+    spans = {int(abs(int(frames[0, 0, -1, 0]) - int(frames[0, 0, 0, 0]))) for frames in seen}
+    assert len(spans) > 5, "scales differ"
+    assert all(np.array_equal(frames[0], frames[1]) for frames in seen), "one augmentation for a clip"
+    unflipped = [video_input.augment(tf.constant(columns), (32, 32), 40, 50, False).numpy() for _ in range(20)]
+    assert all(frames[0, 0, -1, 0] > frames[0, 0, 0, 0] for frames in unflipped)
