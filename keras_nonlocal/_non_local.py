@@ -125,7 +125,8 @@ class NonLocalMixin:
         Args:
           inputs: x, (B, *positions, C).
           mask: boolean, True for valid positions: (B, *positions), or with trailing position axes left out, as (B, T)
-            for frames. Positions that are not valid are no keys, do not count in the 1/N, and come out as they went in.
+            for frames. Positions that are not valid are no keys, do not count in the 1/N, and come out as they went in;
+            their own rows of the attention mean nothing. A pooled key is valid if any position in its window is.
           training: whether the norm uses and updates batch statistics.
           return_attention_scores: also return the attention. This builds the N x M matrix.
 

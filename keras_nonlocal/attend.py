@@ -20,4 +20,7 @@ def attend(form, theta, phi, g, w_f=None, key_mask=None):
       y, (B, N, D) in g's dtype, and the attention, (B, N, M) in float32 or better.
     """
     attention = pairwise.attention(form, theta, phi, w_f, key_mask)
+    if g.dtype == tf.float16:
+        # Weights of the forms that count may pass 65504, as scores do.
+        return tf.cast(tf.matmul(attention, tf.cast(g, attention.dtype)), g.dtype), attention
     return tf.matmul(tf.cast(attention, g.dtype), g), attention

@@ -92,10 +92,12 @@ class NonLocal3D(_KerasNonLocal, keras.layers.Layer):
         W_z itself at zero, as the official code does when batch norm is frozen.
       norm_momentum: momentum of the moving statistics. Default 0.9.
       norm_epsilon: added to the variance. Default 1e-5.
-      norm_synchronized: batch statistics over all replicas of a tf.distribute strategy. Default False.
+      norm_synchronized: batch statistics over all replicas of a tf.distribute strategy. Default False. Keras 3 does not
+        synchronise them in a call with a mask.
       use_bias: whether theta, phi and g have biases. Default True.
       use_out_bias: whether W_z has a bias. Default True; mmcv has none when a norm follows.
-      kernel_initializer: for theta, phi, g, w_f and W_z. Default N(0, 0.01^2), as the official code.
+      kernel_initializer: for theta, phi, g, w_f and W_z. Default N(0, 0.01^2), as the official code. Do not give it a
+        seed: theta and phi would start with the same weights.
       kernel_regularizer: for the kernels and w_f. Default none.
       bias_regularizer: for the biases of theta, phi, g and W_z. Default none.
       **kwargs: `name`, `dtype` and what else a Keras layer takes. Under a mixed precision dtype the normalisation,
@@ -110,7 +112,7 @@ class NonLocal3D(_KerasNonLocal, keras.layers.Layer):
     | mmcv, mmaction2 I3D | False | False | False | 1e-5 | (1, 2, 2) |
     | the paper's text | False | False | not said | not said | (1, 2, 2) |
 
-    Call arguments: `inputs`; `mask`, boolean, True for valid positions, (batch, T, H, W) or (batch, T);
+    Call arguments: `inputs`; `mask`, boolean, True for valid positions, (batch, T, H, W), (batch, T) or (batch,);
     `return_attention_scores`, to also get the attention, (batch, T*H*W, number of keys).
 
     Raises:

@@ -62,7 +62,7 @@ def max_pool_valid(x, mask, pool_size):
 
 
 def expand_mask(mask, batch, positions):
-    """Broadcasts a mask over the position axes it lacks: a (B, T) mask of frames covers every pixel of them.
+    """Broadcasts a mask over the position axes it lacks: a (B, T) mask of frames covers every pixel of them, (B,) a clip.
 
     Raises:
       ValueError: for a mask of other sizes than the inputs', or of more axes than they have positions.
@@ -71,10 +71,10 @@ def expand_mask(mask, batch, positions):
     sizes = [batch, *positions]
     missing = len(sizes) - len(mask.shape)
     known = [size if isinstance(size, int) else None for size in sizes]
-    if missing < 0 or len(mask.shape) < 2 or not mask.shape.is_compatible_with(known[: len(mask.shape)]):
+    if missing < 0 or len(mask.shape) < 1 or not mask.shape.is_compatible_with(known[: len(mask.shape)]):
         raise ValueError(
-            f"`mask` must be (batch, positions...) with the inputs' sizes {tuple(known)}, or the first of them and at "
-            f"least 2. Received: mask.shape={tuple(mask.shape)}"
+            f"`mask` must be (batch, positions...) with the inputs' sizes {tuple(known)}, or the first of them. "
+            f"Received: mask.shape={tuple(mask.shape)}"
         )
     mask = tf.reshape(mask, dims(mask) + [1] * missing)
     return tf.broadcast_to(tf.cast(mask, tf.bool), sizes)

@@ -834,9 +834,17 @@ def test_channels_must_be_known(flavour):
 def test_mask_of_the_wrong_rank(flavour, rank):
     layer, _ = blocks.make_random(flavour, rank)
     x = blocks.inputs(rank).astype("float32")
-    for shape in ((2,), (*x.shape,)):
+    for shape in ((), (*x.shape,)):
         with pytest.raises(ValueError, match="`mask` must be.*Received"):
             layer(x, mask=np.ones(shape, bool))
+
+
+def test_a_mask_of_examples_switches_whole_clips_off(flavour):
+    layer, _ = blocks.make_random(flavour, 3)
+    x = blocks.inputs(3).astype("float32")
+    masked = np.asarray(layer(x, mask=np.array([True, False])))
+    assert np.array_equal(masked[0], np.asarray(layer(x))[0])
+    assert np.array_equal(masked[1], x[1])
 
 
 def test_mask_of_the_wrong_size(flavour):

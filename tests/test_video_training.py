@@ -9,6 +9,7 @@ import tf_keras
 from absl import flags as absl_flags
 from official.core import exp_factory, task_factory
 from official.vision.modeling.backbones import factory
+from tensorflow_serving.apis import prediction_log_pb2
 
 from keras_nonlocal import errors
 from keras_nonlocal.data import digit_clips, video_lists, video_records
@@ -154,6 +155,7 @@ def test_both_signatures_answer_as_the_model(data, trained, tmp_path):
     path = export.export_run("non_local_c2d_demo", trained, str(tmp_path / "demo"), labels)
     assert path == str(tmp_path / "demo" / "1")
     assert (tmp_path / "demo" / "1" / "assets.extra" / "labels.txt").read_text().split() == ["different", "same"]
+    _replay_warmup(path)
     params, model = built("non_local_c2d_demo", trained)
     video = next((data / "videos").glob("pairs-test-*"))
     shape, stride = params.task.validation_data.feature_shape, params.task.validation_data.temporal_stride
@@ -180,6 +182,21 @@ def test_both_signatures_answer_as_the_model(data, trained, tmp_path):
     np.testing.assert_allclose(by_example["probabilities"][0], tf.nn.softmax(expected)[0], atol=0.1)
     np.testing.assert_allclose(by_example["probabilities"][0], by_example["probabilities"][1], atol=1e-6)
     np.testing.assert_array_equal(again["logits"], by_grpc["logits"])
+
+
+def _replay_warmup(path):
+    """What TensorFlow Serving does with the warm-up file."""
+    signatures = tf.saved_model.load(path).signatures
+    logs = [
+        prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        for record in tf.data.TFRecordDataset(f"{path}/assets.extra/tf_serving_warmup_requests")
+    ]
+    requests = [log.predict_log.request for log in logs]
+    assert [request.model_spec.signature_name for request in requests] == ["serving_default", "tf_example"]
+    for request in requests:
+        inputs = {alias: tf.constant(tf.make_ndarray(value)) for alias, value in request.inputs.items()}
+        outputs = signatures[request.model_spec.signature_name](**inputs)
+        np.testing.assert_allclose(tf.reduce_sum(outputs["probabilities"], -1), [1.0], rtol=1e-5)
 
 
 def test_a_label_out_of_range_is_an_error(data, tmp_path):

@@ -6,7 +6,7 @@ import tensorflow as tf
 from official.core import export_base, task_factory
 from official.vision.ops import preprocess_ops_3d
 
-from keras_nonlocal.serving import publish
+from keras_nonlocal.serving import publish, warmup
 from keras_nonlocal.tfm import training, video_input
 
 # What one request may make the server decode: larger frames are refused by their headers.
@@ -60,6 +60,18 @@ class VideoClassificationModule(export_base.ExportModule):
             for function, spec in [specs[key]]
         }
 
+    def warmup_requests(self):
+        """A black clip for each signature."""
+        clip = tf.zeros(self._clip_shape, tf.uint8)
+        example = tf.train.SequenceExample()
+        frames = example.feature_lists.feature_list["image/encoded"]
+        for frame in clip:
+            frames.feature.add().bytes_list.value.append(tf.io.encode_jpeg(frame).numpy())
+        return {
+            "serving_default": {"frames": clip[None].numpy()},
+            "tf_example": {"examples": [example.SerializeToString()]},
+        }
+
     def _decode(self, example):
         """A serialized SequenceExample to a clip, uint8 (T, H, W, 3)."""
         frames = {"image/encoded": tf.io.FixedLenSequenceFeature([], tf.string)}
@@ -103,6 +115,7 @@ def export(params, checkpoint, export_dir, labels=None):
 
     def write(folder):
         export_base.export(module, keys, folder, checkpoint_path=checkpoint, timestamped=False)
+        warmup.write_warmup(folder, module.warmup_requests())
         if labels:
             extra = os.path.join(folder, "assets.extra")
             tf.io.gfile.makedirs(extra)

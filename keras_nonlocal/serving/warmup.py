@@ -1,0 +1,32 @@
+"""Warm-up requests, which TensorFlow Serving replays before a version answers its first user."""
+
+import os
+
+import tensorflow as tf
+
+# TensorFlow Serving looks for this very file.
+_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
+
+
+def write_warmup(directory, requests):
+    """Writes one request for each signature into a SavedModel.
+
+    Args:
+        directory: of the SavedModel.
+        requests: {signature name: {input alias: value}}.
+
+    Returns:
+        The path of the file.
+    """
+    from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
+
+    path = os.path.join(directory, _FILE)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with tf.io.TFRecordWriter(path) as writer:
+        for signature, inputs in requests.items():
+            request = predict_pb2.PredictRequest(model_spec=model_pb2.ModelSpec(signature_name=signature))
+            for alias, value in inputs.items():
+                request.inputs[alias].CopyFrom(tf.make_tensor_proto(value))
+            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+            writer.write(log.SerializeToString())
+    return path
