@@ -62,7 +62,7 @@ def max_pool_valid(x, mask, pool_size):
 
 
 def expand_mask(mask, batch, positions):
-    """Broadcasts a mask over the position axes it lacks: a (B, T) mask of frames covers every pixel of them, (B,) a clip.
+    """Broadcasts a mask over the position axes it lacks: (B, T) of frames covers their pixels, (B,) whole clips.
 
     Raises:
       ValueError: for a mask of other sizes than the inputs', or of more axes than they have positions.

