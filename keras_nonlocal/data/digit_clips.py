@@ -31,6 +31,8 @@ STAY = 2
 # Frames that are in every clip of 8 frames at stride 2, wherever it starts.
 EARLY, LATE = range(4, 7), range(11, 14)
 CEILING = 0.75
+# The footage is darkened to this part: a white digit on a white sky could not be told by anyone.
+BRIGHTNESS = 0.5
 # Pieces of footage: file, and the part of its length. No piece is in two splits.
 FOOTAGE = {
     "train": [("bikes.mp4", 0.0, 1.0), ("bigbuckbunny.mp4", 0.0, 0.7)],
@@ -118,7 +120,8 @@ def _background(source, rng, count):
     side = rng.integers(SIZE, height + 1)
     t, y, x = (rng.integers(n + 1) for n in (len(footage) - count, height - side, width - side))
     piece = footage[t : t + count, y : y + side, x : x + side]
-    return np.stack([cv2.resize(frame, (SIZE, SIZE), interpolation=cv2.INTER_AREA) for frame in piece])
+    frames = np.stack([cv2.resize(frame, (SIZE, SIZE), interpolation=cv2.INTER_AREA) for frame in piece])
+    return np.rint(BRIGHTNESS * frames).astype(np.uint8)
 
 
 def _draw(frames, digit, quadrant, start, rng):

@@ -97,7 +97,7 @@ def _demo(non_local):
     experiment.task.model.dropout_rate = 0.0
     experiment.task.losses.l2_weight_decay = 1e-4
     for data in (experiment.task.train_data, experiment.task.validation_data):
-        data.min_image_size = data.max_image_size = 40
+        data.min_image_size, data.max_image_size = 40, 43
         data.random_flip = False
     experiment.trainer = cfg.TrainerConfig(
         steps_per_loop=50, summary_interval=50, validation_steps=-1, optimizer_config=_sgd({"type": "cosine"})
