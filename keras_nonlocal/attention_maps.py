@@ -84,7 +84,7 @@ def draw_arrows(frames, attention, query, count=20):
     from matplotlib.patches import ConnectionPatch
 
     steps, height, width, _ = frames.shape
-    figure, axes = pyplot.subplots(1, steps, figsize=(3 * steps, 3.2), squeeze=False)
+    figure, axes = pyplot.subplots(1, steps, figsize=(3 * steps, 3.5), squeeze=False)
     axes = axes[0]
     for t, (axis, frame) in enumerate(zip(axes, frames, strict=True)):
         axis.imshow(frame)
@@ -106,7 +106,7 @@ def draw_arrows(frames, attention, query, count=20):
         )
         figure.add_artist(arrow)
     axes[query[0]].plot(*start, "o", color="red", markersize=9)
-    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.02, top=0.88, wspace=0.03)
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.02, top=0.82, wspace=0.03)
     return figure
 
 

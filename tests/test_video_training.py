@@ -11,7 +11,7 @@ from official.core import exp_factory, task_factory
 from official.vision.modeling.backbones import factory
 from tensorflow_serving.apis import prediction_log_pb2
 
-from keras_nonlocal import errors
+from keras_nonlocal import curves, errors
 from keras_nonlocal.data import digit_clips, video_lists, video_records
 from keras_nonlocal.serving import client, clip_inputs, server
 from keras_nonlocal.tfm import backbones, configs, evaluation, export, training, video_input
@@ -135,6 +135,7 @@ def test_evaluation_averages_the_softmax_of_clips(data, trained, tmp_path):
     records = f"{data}/records/test-*.tfrecord"
     result = evaluation.evaluate("non_local_c2d_demo", trained, records, clips=3, out=str(out))
     assert json.loads(out.read_text()) == result and result["clips"] == 3 and result["step"] == 4
+    assert curves.read(f"{trained}/validation")[0] == [4], "a test is no point of the validation curve"
     params, model = built("non_local_c2d_demo", trained)
     assert result["parameters"] == model.count_params() and result["multiply_adds"] > 1e5
     shape, stride = params.task.validation_data.feature_shape, params.task.validation_data.temporal_stride
@@ -197,6 +198,16 @@ def _replay_warmup(path):
         inputs = {alias: tf.constant(tf.make_ndarray(value)) for alias, value in request.inputs.items()}
         outputs = signatures[request.model_spec.signature_name](**inputs)
         np.testing.assert_allclose(tf.reduce_sum(outputs["probabilities"], -1), [1.0], rtol=1e-5)
+
+
+def test_curves_hold_what_training_printed(trained, tmp_path):
+    steps, values = curves.read(f"{trained}/train")
+    assert steps == [2, 4] and all(0 <= value <= 1 for value in values)
+    assert curves.read(f"{trained}/train", "no_such_metric") == ([], [])
+    figure = curves.draw({"run": trained}, 0.75, "ceiling")
+    (axis,) = figure.axes
+    assert [list(line.get_xdata()) for line in axis.lines][:2] == [[2, 4], [4]]
+    assert list(axis.lines[2].get_ydata()) == [0.75, 0.75]
 
 
 def test_a_label_out_of_range_is_an_error(data, tmp_path):

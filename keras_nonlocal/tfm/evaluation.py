@@ -31,7 +31,8 @@ def evaluate(experiment, model_dir, input_path=None, clips=10, crops=1, out=None
         views["input_path"] = input_path
     params.override({"task": {"validation_data": views}}, is_strict=True)
     params.lock()
-    metrics = training.run(params, "eval", model_dir)
+    # The test is no point of the run's validation curve.
+    metrics = training.run(params, "eval", model_dir, save_summary=False)
     model = task_factory.get_task(params.task).build_model()
     result = {
         "accuracy": metrics["accuracy"],

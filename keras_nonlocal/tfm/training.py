@@ -50,7 +50,7 @@ def latest_checkpoint(model_dir):
     return path
 
 
-def run(params, mode, model_dir, seed=None):
+def run(params, mode, model_dir, seed=None, save_summary=True):
     """Trains, evaluates or both, and prints how it goes.
 
     A run that was cut off goes on from its last checkpoint when it is started again with the same model_dir.
@@ -60,6 +60,7 @@ def run(params, mode, model_dir, seed=None):
       mode: "train", "eval" or "train_and_eval".
       model_dir: where checkpoints, TensorBoard logs and params.yaml are.
       seed: of initial weights and of what is drawn while training; None draws anew each time.
+      save_summary: whether TensorBoard gets the scalars. Default True.
 
     Returns:
       The metrics of the last evaluation as a dict of floats; empty for "train".
@@ -74,6 +75,8 @@ def run(params, mode, model_dir, seed=None):
         train_utils.serialize_config(params, model_dir)
     else:
         latest_checkpoint(model_dir)
+    # Grappler's remapper stumbles over the gradient of a padded convolution, gives up and says so on the console.
+    tf.config.optimizer.set_experimental_options({"remapping": False})
     if params.runtime.mixed_precision_dtype:
         performance.set_mixed_precision_policy(params.runtime.mixed_precision_dtype)
     strategy = distribute_utils.get_distribution_strategy(
@@ -104,6 +107,7 @@ def run(params, mode, model_dir, seed=None):
                 params=params,
                 model_dir=model_dir,
                 trainer=trainer,
+                save_summary=save_summary,
                 train_actions=[_TrainProgress(trainer.global_step, params.trainer.train_steps, console)],
                 eval_actions=[_EvalProgress(trainer.global_step, metrics, console)],
             )
