@@ -20,6 +20,7 @@ from absl import app, flags
 
 flags.DEFINE_string("work_dir", "demo_work", "Folder for everything; the results go to WORK_DIR/seedN.")
 flags.DEFINE_integer("seed", 0, "Draws the training clips, initial weights and augmentation; the test clips stay.")
+flags.DEFINE_string("export_dir", "saved_models/same_digit", "Where the model is published.")
 FLAGS = flags.FLAGS
 CLIPS, DIGITS = "training/configs/demo_clips.yaml", "training/configs/demo_digits.yaml"
 
@@ -58,10 +59,14 @@ def main(_):
             out=work / name / "test.json",
         )
     labels = work / "records" / "pairs" / "labels.txt"
-    base = "saved_models/same_digit"
-    run("saved_models/export.py", experiment="non_local_c2d_demo", model_dir=work / "non_local_c2d", export_dir=base,
-        labels=labels)  # fmt: skip
-    serve_and_ask(base, work / "clips" / "videos", labels)
+    run(
+        "saved_models/export.py",
+        experiment="non_local_c2d_demo",
+        model_dir=work / "non_local_c2d",
+        export_dir=FLAGS.export_dir,
+        labels=labels,
+    )
+    serve_and_ask(FLAGS.export_dir, work / "clips" / "videos", labels)
     run("training/demo_report.py", work_dir=work)
     print(f"\nAll of it in {time.monotonic() - started:.0f} s.")
 

@@ -5,10 +5,14 @@
 Writes OUT/videos/*.mp4, OUT/pairs.csv (two digits, "same" or "different") and OUT/digits.csv (one digit, 0 to 9).
 """
 
-from absl import app, flags
+import os
 
-from keras_nonlocal import errors
-from keras_nonlocal.data import digit_clips
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Its lines are not for people; its errors are exceptions.
+
+from absl import app, flags  # noqa: E402
+
+from keras_nonlocal import errors  # noqa: E402
+from keras_nonlocal.data import digit_clips  # noqa: E402
 
 flags.DEFINE_string("out", None, "Folder to write to.", required=True)
 flags.DEFINE_integer("seed", 0, "Draws the training videos; validation and test videos are always the same.")

@@ -12,13 +12,15 @@ validation and test share neither a digit image nor a piece of footage.
 import csv
 import dataclasses
 import importlib.util
+import io
 import pathlib
 
 import cv2
 import numpy as np
 import tqdm
 
-from keras_nonlocal.data import videos
+from keras_nonlocal import errors
+from keras_nonlocal.data import record_files, videos
 
 SIZE = 40  # pixels, height and width
 FRAME_RATE = 25
@@ -33,6 +35,7 @@ EARLY, LATE = range(4, 7), range(11, 14)
 CEILING = 0.75
 # The footage is darkened to this part: a white digit on a white sky could not be told by anyone.
 BRIGHTNESS = 0.5
+MINIMAL_BYTES = 500  # what the smallest MP4 of a few frames takes
 # Pieces of footage: file, and the part of its length. No piece is in two splits.
 FOOTAGE = {
     "train": [("bikes.mp4", 0.0, 1.0), ("bigbuckbunny.mp4", 0.0, 0.7)],
@@ -147,7 +150,7 @@ def write(out, clips, singles, seed=0):
       The paths of the two lists.
     """
     folder = pathlib.Path(out) / "videos"
-    folder.mkdir(parents=True, exist_ok=True)
+    record_files.make_dir(folder)
     rows = {"pairs": [], "digits": []}
     with tqdm.tqdm(total=sum(clips.values()) + sum(singles.values()), unit="video", desc="composing") as progress:
         for number, split in enumerate(DIGITS):
@@ -172,11 +175,13 @@ def _write_mp4(path, frames):
     for frame in frames:
         writer.write(frame[..., ::-1])  # RGB -> BGR
     writer.release()
+    # OpenCV says nothing of a full disk.
+    if not path.exists() or path.stat().st_size < MINIMAL_BYTES:
+        raise errors.UserError(f"{path} could not be written: make room on the disk, or choose another folder.")
 
 
 def _write_list(path, rows):
-    with open(path, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["label", "youtube_id", "time_start", "time_end", "split"])
-        writer.writerows(rows)
+    text = io.StringIO()
+    csv.writer(text).writerows([["label", "youtube_id", "time_start", "time_end", "split"], *rows])
+    record_files.write_text(path, text.getvalue())
     return str(path)

@@ -1,10 +1,8 @@
 """Test accuracy of a trained model on several views a video: what `training/evaluate.py` calls."""
 
-import json
-import os
-
 from official.core import task_factory, train_utils
 
+from keras_nonlocal.data import record_files
 from keras_nonlocal.tfm import training
 
 
@@ -46,7 +44,7 @@ def evaluate(experiment, model_dir, input_path=None, clips=10, crops=1, out=None
         "input_path": params.task.validation_data.input_path,
     }
     if out:
-        _write(out, result)
+        record_files.write_json(out, result)
     return result
 
 
@@ -56,10 +54,3 @@ def summary(result):
         f"accuracy {result['accuracy']:.4f} at step {result['step']}, {result['clips']} clip(s) x {result['crops']} "
         f"crop(s) a video; {result['parameters']:,} parameters, {result['multiply_adds'] / 1e9:.4f} GMACs a view"
     )
-
-
-def _write(path, result):
-    temporary = f"{path}.tmp-{os.getpid()}"
-    with open(temporary, "w") as file:
-        json.dump(result, file, indent=2)
-    os.replace(temporary, path)

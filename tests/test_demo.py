@@ -1,0 +1,29 @@
+"""The whole demo, as `make demo` runs it."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_frames_that_meet_answer_what_others_cannot(tmp_path):
+    arguments = [f"--work_dir={tmp_path}", "--seed=0", f"--export_dir={tmp_path / 'same_digit'}"]
+    done = subprocess.run(
+        [sys.executable, "training/demo.py", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    accuracy = {
+        name: json.loads((tmp_path / "seed0" / name / "test.json").read_text())["accuracy"]
+        for name in ("c2d", "non_local_c2d")
+    }
+    assert accuracy["c2d"] <= 0.65
+    assert accuracy["non_local_c2d"] >= 0.80
+    assert "| non-local C2D |" in done.stdout
+    assert all((tmp_path / "seed0" / name).stat().st_size > 10_000 for name in ("curves.png", "attention.png"))
+    assert (tmp_path / "same_digit" / "1" / "saved_model.pb").exists()
