@@ -93,6 +93,7 @@ def draw_arrows(frames, attention, query, count=20):
     start = _centre(query[1:], attention.query_grid[1:], (height, width))
     keys = attention.strongest(*query, count)
     for (t, y, x), weight in keys:
+        strength = (weight / keys[0][1]) ** 0.5  # one strong key must not make the others invisible
         arrow = ConnectionPatch(
             xyA=start,
             coordsA=axes[query[0]].transData,
@@ -101,8 +102,8 @@ def draw_arrows(frames, attention, query, count=20):
             arrowstyle="-|>",
             mutation_scale=12,
             color="orange",
-            linewidth=0.5 + 3 * weight / keys[0][1],
-            alpha=0.35 + 0.6 * weight / keys[0][1],
+            linewidth=0.8 + 2 * strength,
+            alpha=0.5 + 0.5 * strength,
         )
         figure.add_artist(arrow)
     axes[query[0]].plot(*start, "o", color="red", markersize=9)

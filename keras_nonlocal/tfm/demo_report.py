@@ -45,7 +45,7 @@ def draw_curves(work_dir, path):
     _save(figure, path)
 
 
-def draw_attention(work_dir, path, block="res3_1_nonlocal", count=20):
+def draw_attention(work_dir, path, block="res3_0_nonlocal", count=20):
     """Draws what the late digit of a held-out clip attends to.
 
     The clip is the first test video of one class twice that the model answers right, so that the same picture comes
@@ -54,7 +54,7 @@ def draw_attention(work_dir, path, block="res3_1_nonlocal", count=20):
     Args:
       work_dir: folder of the demo, with non_local_c2d/ in it.
       path: PNG to write.
-      block: the non-local block. Default the last of res3.
+      block: the non-local block. Default the first.
       count: how many arrows.
     """
     model_dir = str(pathlib.Path(work_dir) / "non_local_c2d")
