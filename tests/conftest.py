@@ -2,6 +2,7 @@
 
 import os
 import random
+import subprocess
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -18,3 +19,16 @@ tf.config.set_logical_device_configuration(
 def _seeded():
     random.seed(0)  # initializers of either Keras take their seeds from here
     tf.random.set_seed(0)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of 40 kB at tmp_path / "disk"; grow it with small_disk(kB)."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "none", str(folder)]).returncode:
+        pytest.skip("may not mount a tmpfs")
+    try:
+        yield lambda size: subprocess.run(["mount", "-o", f"remount,size={size}k", str(folder)], check=True)
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)

@@ -200,3 +200,25 @@ class TestCheckServable:
         (tmp_path / "saved_model.pb").write_bytes(b"\xff" * 100)
         with pytest.raises(UserError, match="cannot be loaded for serving"):
             publish.check_servable(tmp_path)
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, small_disk):
+    class Large(tf.Module):
+        def __init__(self):
+            self.weights = tf.Variable(tf.random.normal([100, 1000]))
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 100], tf.float32)])
+        def serve(self, x):
+            return x @ self.weights
+
+    module = Large()
+
+    def write(directory):
+        tf.saved_model.save(module, directory, signatures=module.serve)
+
+    base = tmp_path / "disk" / "model"
+    with pytest.raises(UserError, match="nothing was published.*make room"):
+        publish.publish(write, base)
+    assert list(base.iterdir()) == []
+    small_disk(4000)
+    assert publish.publish(write, base) == str(base / "1")

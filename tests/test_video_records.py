@@ -412,23 +412,10 @@ def test_impossible_options(job, options, says):
 # Runs that die.
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A real file system of 40 kB, which holds about two of the four shards; grow it with small_disk(kB)."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "none", str(folder)]).returncode:
-        pytest.skip("may not mount a tmpfs")
-    try:
-        yield lambda size: subprocess.run(["mount", "-o", f"remount,size={size}k", str(folder)], check=True)
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_full_disk_is_one_sentence_and_a_rerun_finishes(job, tmp_path, small_disk, workers):
     expected = job.run(job.out / "roomy")
-    job.out = tmp_path / "disk"
+    job.out = tmp_path / "disk"  # holds about two of the four shards
     with pytest.raises(video_records.RecordsError, match=r"cannot be written \(No space left on device\); make room"):
         job.run(workers=workers)
     assert job.temporary_files() == []

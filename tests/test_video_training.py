@@ -175,6 +175,9 @@ def test_both_signatures_answer_as_the_model(data, trained, tmp_path):
             with pytest.raises(errors.UserError):
                 inputs = {"examples": np.array([example.SerializeToString()], object)}
                 client.predict_grpc(local.grpc_address, "demo", inputs, "tf_example")
+        with pytest.raises(errors.UserError):
+            no_frames = {"examples": np.array([tf.train.SequenceExample().SerializeToString()], object)}
+            client.predict_grpc(local.grpc_address, "demo", no_frames, "tf_example")
         again = client.predict_grpc(local.grpc_address, "demo", {"frames": clip[None]})
     np.testing.assert_allclose(by_grpc["logits"], expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(by_rest["probabilities"], tf.nn.softmax(expected), rtol=1e-4, atol=1e-5)

@@ -49,7 +49,8 @@ def publish(write, base_path, version=None):
         The absolute path (str) of the new version, `<base_path>/<version>`.
 
     Raises:
-        UserError: the version exists, base_path is not a model's directory, or the result cannot be served.
+        UserError: the version exists, base_path is no directory of a model or cannot be written, or the result cannot be
+            served.
     """
     base = _checked_base_path(base_path)
     _check_version(base, version)
@@ -61,6 +62,10 @@ def publish(write, base_path, version=None):
         check_servable(temp)
         _sync_tree(temp)
         return str(_move(temp, base, version))
+    except (OSError, tf.errors.ResourceExhaustedError) as error:  # TensorFlow's word for a full disk
+        reason = getattr(error, "strerror", None) or _first_line(error)
+        raise UserError(f"nothing was published, {base} cannot be written ({reason}): make room, or correct the "
+                        "permissions, and run the same command again") from error
     finally:
         shutil.rmtree(temp, ignore_errors=True)  # gone already if the move was made
 
