@@ -49,8 +49,8 @@ def publish(write, base_path, version=None):
         The absolute path (str) of the new version, `<base_path>/<version>`.
 
     Raises:
-        UserError: the version exists, base_path is no directory of a model or cannot be written, or the result cannot be
-            served.
+        UserError: the version exists, base_path is no directory of a model or cannot be written, or the result cannot
+            be served.
     """
     base = _checked_base_path(base_path)
     _check_version(base, version)
