@@ -1,4 +1,5 @@
-PYTHON ?= python3.11
+# tf-models-official runs on 3.11 and 3.12.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
 SEED ?= 0
 VENV := .venv
 RUN := $(VENV)/bin/python
