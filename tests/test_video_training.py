@@ -14,7 +14,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from keras_nonlocal import curves, errors
 from keras_nonlocal.data import digit_clips, video_lists, video_records
 from keras_nonlocal.serving import client, clip_inputs, server
-from keras_nonlocal.tfm import backbones, configs, evaluation, export, training, video_input
+from keras_nonlocal.tfm import backbones, configs, evaluation, experiments, export, training, video_input
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +235,7 @@ def test_wrong_records_are_named(data, tmp_path, settings, message):
 @pytest.mark.parametrize(
     ("experiment", "settings", "config_file", "message"),
     [
-        ("c2d_demos", {}, None, "c2d_demos"),
+        ("c2d_demos", {}, None, "--experiment c2d_demos is not registered: choose one of .*non_local_c2d_demo"),
         ("c2d_demo", {"task.model.backbone.video_resnet.non_locl": "[1]"}, None, "non_locl"),
         ("c2d_demo", {}, ["no/such.yaml"], "--config_file no/such.yaml does not exist"),
     ],
@@ -243,6 +243,18 @@ def test_wrong_records_are_named(data, tmp_path, settings, message):
 def test_wrong_configurations_are_named(experiment, settings, config_file, message):
     with pytest.raises(errors.UserError, match=message):
         parse(experiment, settings, config_file)
+
+
+def test_a_network_that_cannot_be_built_leaves_nothing(data, tmp_path):
+    settings = {"task.model.backbone.video_resnet.non_local.res3": "[7]"}
+    with pytest.raises(errors.UserError, match=r"cannot be built: `non_local`.*from 0 to 1. Received: res3: \[7\]"):
+        training.run(parse("non_local_c2d_demo", overrides(data, **settings)), "train", str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_named_experiment_is_registered():
+    for name in experiments.NAMES:
+        assert exp_factory.get_exp_config(name).task.model.backbone.type == "video_resnet"
 
 
 def test_blocks_are_placed_by_the_configuration():

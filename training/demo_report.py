@@ -24,9 +24,10 @@ def main(_):
         os.path.join(FLAGS.work_dir, "curves.png"): demo_report.draw_curves,
         os.path.join(FLAGS.work_dir, "attention.png"): demo_report.draw_attention,
     }
+    table = demo_report.table(FLAGS.work_dir)
     for path, draw in pictures.items():
         draw(FLAGS.work_dir, path)
-    print(demo_report.table(FLAGS.work_dir))
+    print(table)
     print("pictures:", *pictures)
 
 

@@ -1,6 +1,5 @@
 """The demo's result: a table of the models, their learning curves, and where the non-local one looks."""
 
-import json
 import pathlib
 
 import numpy as np
@@ -8,8 +7,8 @@ import tensorflow as tf
 from matplotlib import pyplot
 from official.core import task_factory
 
-from keras_nonlocal import attention_maps, curves
-from keras_nonlocal.data import digit_clips
+from keras_nonlocal import attention_maps, curves, errors
+from keras_nonlocal.data import digit_clips, record_files
 from keras_nonlocal.tfm import training, video_input
 
 NAMES = {"c2d": "C2D", "non_local_c2d": "non-local C2D"}
@@ -25,10 +24,10 @@ def table(work_dir):
       The lines (str).
     """
     work = pathlib.Path(work_dir)
-    seconds = json.loads((work / "seconds.json").read_text())
+    seconds = _read(work / "seconds.json")
     lines = ["| model | test accuracy | parameters | GMACs | training seconds |", "|---|---|---|---|---|"]
     for model, name in NAMES.items():
-        result = json.loads((work / model / "test.json").read_text())
+        result = _read(work / model / "test.json")
         lines.append(
             f"| {name} | {result['accuracy']:.3f} | {result['parameters']:,} | {result['multiply_adds'] / 1e9:.3f} "
             f"| {seconds[model]:.0f} |"
@@ -93,6 +92,13 @@ def _right_answer(model, data):
             # The digit stays for two frames of the video, one of which is in the clip.
             return clip, ((first - start + 1) // stride, y, x)
     raise RuntimeError("Not one of 100 clips of one class twice is answered right: the model has not learned the task.")
+
+
+def _read(path):
+    result = record_files.read_json(path)
+    if result is None:
+        raise errors.UserError(f"{path} is not there: let training/demo.py run to its end first.")
+    return result
 
 
 def _save(figure, path):

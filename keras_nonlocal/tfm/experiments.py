@@ -6,6 +6,14 @@ from official.modeling import optimization
 
 from keras_nonlocal.tfm import configs
 
+NAMES = (
+    "c2d_kinetics400",
+    "non_local_c2d_kinetics400",
+    "i3d_kinetics400",
+    "non_local_i3d_kinetics400",
+    "c2d_demo",
+    "non_local_c2d_demo",
+)
 FIVE_BLOCKS = {"res3": (1, 3), "res4": (1, 3, 5)}  # R50; Table 2c
 
 

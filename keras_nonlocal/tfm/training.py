@@ -12,7 +12,7 @@ from official.core import exp_factory, task_factory, train_lib, train_utils
 from official.modeling import hyperparams, performance
 
 from keras_nonlocal import errors
-from keras_nonlocal.tfm import video_input
+from keras_nonlocal.tfm import experiments, video_input
 
 
 def parse_experiment(flags):
@@ -24,9 +24,10 @@ def parse_experiment(flags):
     for path in flags.config_file or []:
         if not tf.io.gfile.exists(path):
             raise errors.UserError(f"--config_file {path} does not exist.")
+    _base_experiment(flags.experiment)
     try:
         return train_utils.parse_configuration(flags)
-    except (KeyError, LookupError, ValueError) as error:
+    except (KeyError, ValueError) as error:
         raise errors.UserError(f"the configuration of experiment {flags.experiment!r} is refused: {error}") from error
 
 
@@ -39,7 +40,17 @@ def load_experiment(experiment, model_dir):
     path = os.path.join(model_dir, "params.yaml")
     if not tf.io.gfile.exists(path):
         raise errors.UserError(f"{path} does not exist: give the --model_dir of a training run.")
-    return hyperparams.override_params_dict(exp_factory.get_exp_config(experiment), path, is_strict=True)
+    return hyperparams.override_params_dict(_base_experiment(experiment), path, is_strict=True)
+
+
+def _base_experiment(name):
+    try:
+        return exp_factory.get_exp_config(name)
+    except LookupError as error:
+        raise errors.UserError(
+            f"--experiment {name} is not registered: choose one of {', '.join(experiments.NAMES)}, or of "
+            "tf-models-official's own."
+        ) from error
 
 
 def latest_checkpoint(model_dir):
@@ -71,9 +82,7 @@ def run(params, mode, model_dir, seed=None, save_summary=True):
     if seed is not None:
         tf_keras.utils.set_random_seed(seed)
     _check_data(params, mode)
-    if "train" in mode:
-        train_utils.serialize_config(params, model_dir)
-    else:
+    if "train" not in mode:
         latest_checkpoint(model_dir)
     # Grappler's remapper stumbles over the gradient of a padded convolution, gives up and says so on the console.
     tf.config.optimizer.set_experimental_options({"remapping": False})
@@ -86,15 +95,9 @@ def run(params, mode, model_dir, seed=None, save_summary=True):
         tpu_address=params.runtime.tpu,
     )
     metrics = {}
-    with strategy.scope():
-        task = task_factory.get_task(params.task, logging_dir=model_dir)
-        trainer = train_utils.create_trainer(
-            params,
-            task,
-            train="train" in mode,
-            evaluate="eval" in mode,
-            checkpoint_exporter=train_lib.maybe_create_best_ckpt_exporter(params, model_dir),
-        )
+    task, trainer = _build(params, mode, model_dir, strategy)
+    if "train" in mode:
+        train_utils.serialize_config(params, model_dir)
     _print_start(params, mode, model_dir, trainer, strategy)
     console = sys.stdout
     try:
@@ -124,6 +127,22 @@ def run(params, mode, model_dir, seed=None, save_summary=True):
             f"{_label_error(error)}: set it to the number of lines of labels.txt beside the records."
         ) from error
     return metrics
+
+
+def _build(params, mode, model_dir, strategy):
+    with strategy.scope():
+        task = task_factory.get_task(params.task, logging_dir=model_dir)
+        try:
+            trainer = train_utils.create_trainer(
+                params,
+                task,
+                train="train" in mode,
+                evaluate="eval" in mode,
+                checkpoint_exporter=train_lib.maybe_create_best_ckpt_exporter(params, model_dir),
+            )
+        except ValueError as error:
+            raise errors.UserError(f"the configuration cannot be built: {str(error).splitlines()[0]}") from error
+    return task, trainer
 
 
 def _check_data(params, mode):
