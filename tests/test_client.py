@@ -242,7 +242,7 @@ class TestScript:
     """saved_models/client.py as a user runs it."""
 
     def run(self, *flags, command=("saved_models/client.py",)):
-        return subprocess.run([sys.executable, *command, *flags], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        return subprocess.run([sys.executable, *command, *flags], cwd=ROOT, capture_output=True, text=True, timeout=300)
 
     def test_prints_both_answers(self, local, video):
         done = self.run(f"--video={video}", "--model_name=clips", f"--server={local.grpc_address}",

@@ -746,7 +746,7 @@ class TestScript:
         with socket.create_server(("127.0.0.1", 0)) as holder:
             port = holder.getsockname()[1]
             with self.start(tmp_path / "clips", f"--port={port}") as process:
-                out, error = process.communicate(timeout=60)
+                out, error = process.communicate(timeout=300)
         assert process.returncode == 1
         assert f"error: port {port} is already in use on 127.0.0.1; stop the program that has it" in error
         assert "Traceback" not in out + error
@@ -761,6 +761,6 @@ class TestScript:
             ports = [holder.getsockname()[1] for holder in (one, two)]
         flags = (f"--port={ports[0]}", f"--rest_api_port={ports[1]}")
         with self.start(tmp_path / "clips", *flags, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}) as process:
-            out, _ = process.communicate(timeout=60)
+            out, _ = process.communicate(timeout=300)
         assert process.returncode == 0
         assert out.splitlines()[1:] == [*flags, "--model_name=clips", f"--model_base_path={tmp_path / 'clips'}"]
