@@ -184,7 +184,7 @@ class TestCheckServable:
         )
         tf.saved_model.save(module, str(tmp_path / "plain"), signatures={"serving_default": module.serve})
         tf.saved_model.load(str(tmp_path / "plain"))  # Python sees nothing wrong
-        with pytest.raises(UserError, match="'serving_default' .* would not load its variables .*dense\w*/bias"):
+        with pytest.raises(UserError, match=r"'serving_default' .* would not load its variables .*dense\w*/bias"):
             publish.check_servable(tmp_path / "plain")
         module.model.export(str(tmp_path / "exported"), verbose=False)
         publish.check_servable(tmp_path / "exported")
