@@ -18,7 +18,7 @@ from keras_nonlocal import console, errors  # noqa: E402
 from keras_nonlocal.tfm import training  # noqa: E402
 
 tfm_flags.define_flags()
-flags.DEFINE_integer("seed", None, "Seed of initial weights and augmentation; none draws anew each time.")
+flags.DEFINE_integer("seed", None, "Of initial weights and augmentation. Threads still make runs differ a little.")
 flags.mark_flags_as_required(["experiment", "mode", "model_dir"])
 FLAGS = flags.FLAGS
 
