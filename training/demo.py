@@ -29,7 +29,8 @@ def main(_):
     started = time.monotonic()
     work = pathlib.Path(FLAGS.work_dir) / f"seed{FLAGS.seed}"
     work.mkdir(parents=True, exist_ok=True)
-    if not (work / "clips" / "pairs.csv").exists():
+    # The lists are written last, one after the other.
+    if not all((work / "clips" / f"{kind}.csv").exists() for kind in ("pairs", "digits")):
         run("training/make_demo_clips.py", out=work / "clips", seed=FLAGS.seed)
     for kind, splits in (("digits", ["train", "validation"]), ("pairs", ["train", "validation", "test"])):
         for split in splits:

@@ -8,7 +8,7 @@ import re
 
 import tensorflow as tf
 
-from keras_nonlocal import errors
+from keras_nonlocal import errors, files
 
 _SHARD = r"\d{5}-of-\d{5}\.(tfrecord|json)"
 # What a full disk raises, in Python and in TensorFlow.
@@ -61,9 +61,9 @@ def whole_file(path, temporary=None):
         yield temporary
         with clear_write_errors(path):
             # In this order it also holds when the power fails.
-            _sync(temporary)
+            files.sync(temporary)
             os.replace(temporary, path)
-            _sync(os.path.dirname(path) or ".")
+            files.sync(os.path.dirname(path) or ".")
     finally:
         remove(temporary)
 
@@ -149,14 +149,6 @@ class RecordWriter:
             arrived = os.path.getsize(self._temporary)
             if arrived != self.size:
                 raise OSError(f"{arrived} of {self.size} bytes arrived")
-
-
-def _sync(path):
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove_temporary_files(out_dir, split):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from keras_nonlocal import files
 from keras_nonlocal.errors import UserError
 
 MAX_VERSION = 2**63 - 1
@@ -196,17 +197,9 @@ def _is_alive(pid):
 
 def _sync_tree(root):
     """Forces all files and directories to disk, so that a power cut after the rename cannot leave them empty."""
-    for directory, _, files in os.walk(root):
-        for path in [os.path.join(directory, name) for name in files] + [directory]:
-            _sync(path)
-
-
-def _sync(path):
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    for directory, _, names in os.walk(root):
+        for path in [os.path.join(directory, name) for name in names] + [directory]:
+            files.sync(path)
 
 
 def _move(temp, base, version):
@@ -224,5 +217,5 @@ def _move(temp, base, version):
             if version is not None or not target.is_dir():
                 raise _version_exists(target) from error
             continue  # another publisher took this version between the look and the move
-        _sync(base)
+        files.sync(base)
         return target

@@ -53,7 +53,6 @@ def _kinetics(backbone):
     """The official code's 400k-iteration recipe for 8 x 8 clips on 8 GPUs of 8 clips."""
     experiment = _video_classification(400, backbone, (8, 224, 224, 3), temporal_stride=8)
     experiment.task.losses.l2_weight_decay = 1e-4
-    experiment.task.validation_data.feature_shape = (8, 224, 224, 3)
     experiment.trainer = cfg.TrainerConfig(
         train_steps=400_000,
         steps_per_loop=100,
