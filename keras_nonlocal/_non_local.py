@@ -5,10 +5,9 @@ from collections.abc import Iterable
 
 import tensorflow as tf
 
-from keras_nonlocal import errors
+from keras_nonlocal import attend, errors
 from keras_nonlocal import pairwise as pairwise_forms
 from keras_nonlocal import positions as positions_lib
-from keras_nonlocal.attend import attend
 
 EXTENTS = {1: ("spacetime", "time"), 2: ("spacetime", "space"), 3: ("spacetime", "space", "time")}
 # The axes an extent sums over; an axis outside it is never pooled.
@@ -40,6 +39,7 @@ class NonLocalMixin:
         kernel_initializer=None,
         kernel_regularizer=None,
         bias_regularizer=None,
+        implementation="auto",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -73,6 +73,9 @@ class NonLocalMixin:
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.implementation = errors.check_choice(
+            "implementation", implementation, attend.implementations(self._form), f" for pairwise={pairwise!r}"
+        )
         self.theta = self.phi = self.g = self.w_f = self.out = self.norm = None
 
     @property
@@ -128,7 +131,8 @@ class NonLocalMixin:
             for frames. Positions that are not valid are no keys, do not count in the 1/N, and come out as they went in;
             their own rows of the attention mean nothing. A pooled key is valid if any position in its window is.
           training: whether the norm uses and updates batch statistics.
-          return_attention_scores: also return the attention. This builds the N x M matrix.
+          return_attention_scores: also return the attention. This builds the N x M matrix, whatever the
+            `implementation`.
 
         Returns:
           z, shaped as x. With return_attention_scores, (z, attention), where attention is (B, N, M): for each of the N
@@ -142,22 +146,25 @@ class NonLocalMixin:
         if mask is not None:
             mask = positions_lib.expand_mask(mask, batch, positions)
             x = tf.where(mask[..., None], x, tf.zeros_like(x))  # whatever stands in the padding, NaN included
-        theta = x if self.theta is None else self.theta(x)
-        phi, g, key_mask = self._keys(x, mask)
-        y, attention = attend(
-            self._form,
-            self._scaled(self._sets.fold(theta)),  # (B, *positions, C') -> (B*S, N, C')
-            self._sets.fold(phi),
-            self._sets.fold(g),
-            w_f=None if self.w_f is None else tf.cast(tf.convert_to_tensor(self.w_f), x.dtype),
-            key_mask=None if key_mask is None else self._sets.fold_mask(key_mask),
-        )
+        theta, phi, g, key_mask = self._projected(x, mask)
+        theta, phi, g = (self._sets.fold(part) for part in (theta, phi, g))  # (B, *positions, C') -> (B*S, N, C')
+        key_mask = None if key_mask is None else self._sets.fold_mask(key_mask)
+        w_out = self._kernel(self.out) if self._form.associates else None
+        implementation = "dense" if return_attention_scores else self.implementation
+        y = attend.attend(self._form, theta, phi, g, key_mask, w_out, implementation)
         y = self._sets.unfold(y, batch, positions)
-        z = inputs + self._normalised(self.out(y), mask, training)
+        if w_out is None:
+            y = _over_rows(self.out, y)
+        elif self.out.bias is not None:
+            y = y + self._weight(self.out.bias)
+        z = inputs + self._normalised(y, mask, training)
         if mask is not None:
             z = tf.where(mask[..., None], z, inputs)
         z = tf.ensure_shape(z, inputs.shape)
-        return (z, self._sets.unfold_attention(attention, batch, positions)) if return_attention_scores else z
+        if not return_attention_scores:
+            return z
+        attention = pairwise_forms.attention(self._form, theta, phi, key_mask)
+        return z, self._sets.unfold_attention(attention, batch, positions)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -197,10 +204,11 @@ class NonLocalMixin:
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
             "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
+            "implementation": self.implementation,
         }
 
-    def _keys(self, x, mask):
-        """phi and g at the (pooled) key positions, and the mask of those, or None."""
+    def _projected(self, x, mask):
+        """What attend takes: theta at all positions; phi, g and the mask of valid keys at the (pooled) keys'."""
 
         def pool(tensor):
             if mask is None:
@@ -209,17 +217,41 @@ class NonLocalMixin:
 
         if self.pool_before_projection or self.phi is None:
             pooled, key_mask = pool(x)
-            phi = pooled if self.phi is None else self.phi(pooled)
+            phi = self._embedded(self.phi, pooled, 1)
+        elif self._form.owns_w_f:
+            phi, key_mask = pool(_over_rows(self.phi, x))
+            phi = phi @ self._w_f(1)
         else:
-            phi, key_mask = pool(self.phi(x))
-        g = self.g(pooled) if self.pool_before_projection else pool(self.g(x))[0]
-        return phi, g, key_mask
+            phi, key_mask = pool(_over_rows(self.phi, x))
+        g = _over_rows(self.g, pooled) if self.pool_before_projection else pool(_over_rows(self.g, x))[0]
+        if self.scale and self._form.scales:
+            # Not tf.cast, which takes a Python number through float32. The keys are fewer than the queries.
+            phi = phi * (1 / math.sqrt(phi.shape[-1]))
+        return self._embedded(self.theta, x, 0), phi, g, key_mask
 
-    def _scaled(self, theta):
-        if not (self.scale and self._form.scales):
-            return theta
-        # Not tf.cast, which takes a Python number through float32.
-        return theta * (1 / math.sqrt(theta.shape[-1]))
+    def _embedded(self, layer, x, half):
+        """theta or phi of x, whichever half of w_f goes with it; for the concatenation form their product."""
+        if layer is None:
+            return x
+        kernel = self._kernel(layer)
+        if not self._form.owns_w_f or kernel is None:
+            embedded = _over_rows(layer, x)
+            return embedded @ self._w_f(half) if self._form.owns_w_f else embedded
+        # w_f . theta(x) is one number for each position, and takes no theta(x).
+        w_f = self._w_f(half)
+        a = _over_rows(lambda rows: rows @ (kernel @ w_f), x)
+        return a if layer.bias is None else a + tf.linalg.matvec(w_f, self._weight(layer.bias), transpose_a=True)
+
+    def _w_f(self, half):
+        """The half of w_f for theta (0) or phi (1), (C', 1)."""
+        return tf.split(self._weight(self.w_f), 2)[half][:, None]
+
+    def _kernel(self, layer):
+        """The kernel of a projection, or None where only the layer itself can multiply by it: Keras quantized it."""
+        return None if getattr(layer, "quantization_mode", None) else self._weight(layer.kernel)
+
+    def _weight(self, variable):
+        return tf.cast(tf.convert_to_tensor(variable), self.compute_dtype)
 
     def _normalised(self, y, mask, training):
         if self.norm is None:
@@ -320,6 +352,13 @@ class NonLocalMixin:
                 f"This {type(self).__name__} is a {ours} layer and was called on a symbolic tensor of {theirs}: "
                 f"use {home}.{type(self).__name__}."
             )
+
+
+def _over_rows(function, x):
+    """Applies a function of (R, C) to (B, *positions, C): one product of matrices is faster than a batch of them."""
+    *sizes, channels = positions_lib.dims(x)
+    y = function(tf.reshape(x, [positions_lib.product(sizes), channels]))
+    return tf.reshape(y, [*sizes, y.shape[-1]])
 
 
 def _normalised_pool_size(pool_size, rank):

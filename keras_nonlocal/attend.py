@@ -1,26 +1,132 @@
-"""The non-local operation y = sum_j attention_ij g_j, evaluated."""
+"""The non-local operation y = sum_j attention_ij g_j, evaluated: the ways to do it exactly, and which one when.
+
+| implementation | forms | memory | when "auto" picks it |
+|---|---|---|---|
+| dense | all | N x M | the definition; for the forms that count where N or M is small |
+| one_piece | softmax | N x M | B N M floats up to 64 MiB |
+| chunked | softmax | N + M | above |
+| associated | dot product | N + M | phi^T g first, where that takes fewer operations |
+| sorted | concatenation | N + M | 1024 keys and more, or more than 64 MiB |
+"""
 
 import tensorflow as tf
 
-from keras_nonlocal import pairwise
+from keras_nonlocal import pairwise, relu_sums, softmax_attention
+from keras_nonlocal.positions import dims
+
+# The largest attention that is built at once.
+MATRIX_BYTES = 2**26
+# Fewer keys are summed sooner than sorted.
+SORTED_KEYS = 1024
 
 
-def attend(form, theta, phi, g, w_f=None, key_mask=None):
-    """Eq. 1 for a batch of position sets, by its dense definition.
+def implementations(form):
+    """The names of the evaluations that a form has, "auto" among them."""
+    if form.normaliser == "softmax":
+        return ("auto", "dense", "one_piece", "chunked")
+    return ("auto", "dense", "sorted" if form.owns_w_f else "associated")
+
+
+def attend(form, theta, phi, g, key_mask=None, w_out=None, implementation="auto"):
+    """Eq. 1 for a batch of position sets.
 
     Args:
       form: a pairwise.PairwiseForm.
-      theta: (B, N, C), one row for each query.
-      phi: (B, M, C), one row for each key.
+      theta: (B, N, C), one row for each query; for the concatenation form (B, N, 1), see pairwise.attention.
+      phi: (B, M, C) or (B, M, 1), one row for each key.
       g: (B, M, D), what is summed.
-      w_f: (2 C,), only for the concatenation form.
       key_mask: (B, M) boolean of the keys that take part, or None for all.
+      w_out: (D, E) to multiply y with, which the dot product can do before y; None for not.
+      implementation: one of implementations(form).
 
     Returns:
-      y, (B, N, D) in g's dtype, and the attention, (B, N, M) in float32 or better.
+      y, (B, N, D) or with w_out (B, N, E), in g's dtype.
     """
-    attention = pairwise.attention(form, theta, phi, w_f, key_mask)
-    if g.dtype == tf.float16:
-        # Weights of the forms that count may pass 65504, as scores do.
-        return tf.cast(tf.matmul(attention, tf.cast(g, attention.dtype)), g.dtype), attention
-    return tf.matmul(tf.cast(attention, g.dtype), g), attention
+    dtype = g.dtype
+    if dtype == tf.float16:
+        # Scores, sums over keys and the weights of the forms that count may all pass 65504.
+        theta, phi, g = (tf.cast(x, tf.float32) for x in (theta, phi, g))
+        w_out = None if w_out is None else tf.cast(w_out, tf.float32)
+    if key_mask is not None:
+        g = tf.where(key_mask[..., None], g, tf.zeros_like(g))
+    inputs = (form, theta, phi, g, key_mask, w_out)
+    if implementation == "auto":
+        few, many, is_few = _rule(form, theta, phi, g, w_out)
+        if isinstance(is_few, tf.Tensor):
+            y = tf.cond(is_few, lambda: _EVALUATIONS[few](*inputs), lambda: _EVALUATIONS[many](*inputs))
+        else:
+            y = _EVALUATIONS[few if is_few else many](*inputs)
+    else:
+        y = _EVALUATIONS[implementation](*inputs)
+    return tf.cast(y, dtype)
+
+
+def _rule(form, theta, phi, g, w_out):
+    """The evaluation for few positions, that for many, and whether they are few, a bool or a boolean tensor."""
+    batch, queries, channels = dims(theta)
+    keys, channels_g = dims(g)[1:]
+    # As floats, since products of int32 sizes that are known at run time only could overflow.
+    batch, queries, keys = (float(n) if isinstance(n, int) else tf.cast(n, tf.float32) for n in (batch, queries, keys))
+    fits = 4 * batch * queries * keys <= MATRIX_BYTES
+    if isinstance(queries, float) and isinstance(keys, float) and 4 * queries * keys > MATRIX_BYTES:
+        fits = False  # whatever the batch
+    if form.normaliser == "softmax":
+        return "one_piece", "chunked", fits
+    if form.owns_w_f:
+        return "dense", "sorted", fits & (keys < SORTED_KEYS)
+    product = queries * keys * (channels + channels_g)
+    associated = (queries + keys) * channels * channels_g
+    return "dense", "associated", product <= associated
+
+
+def _dense(form, theta, phi, g, key_mask, w_out):
+    attention = pairwise.attention(form, theta, phi, key_mask)
+    return _multiply_out(tf.matmul(tf.cast(attention, g.dtype), g), w_out)
+
+
+def _one_piece(form, theta, phi, g, key_mask, w_out):
+    return _multiply_out(softmax_attention.one_piece(theta, phi, g, key_mask), w_out)
+
+
+def _chunked(form, theta, phi, g, key_mask, w_out):
+    return _multiply_out(softmax_attention.chunked(theta, phi, g, key_mask), w_out)
+
+
+def _associated(form, theta, phi, g, key_mask, w_out):
+    """(theta phi^T) g / N = theta (phi^T g / N), whose second factor is C x D whatever N and M."""
+    dtype = pairwise.normalising_dtype(g.dtype)
+    sums = tf.cast(tf.matmul(phi, g, transpose_a=True), dtype)  # (B, C, D)
+    means = tf.cast(tf.math.divide_no_nan(sums, pairwise.count_keys(phi, key_mask, dtype)), g.dtype)
+    if w_out is None:
+        return tf.matmul(theta, means)
+    queries, (channels, channels_g, channels_out) = dims(theta)[1], (theta.shape[-1], *w_out.shape)
+    before = channels_g * channels * channels_out + queries * channels * channels_out
+    after = queries * channels * channels_g + queries * channels_g * channels_out
+    if isinstance(queries, int) and after < before:
+        return _multiply_out(tf.matmul(theta, means), w_out)
+    return tf.matmul(theta, _multiply_out(means, w_out))
+
+
+def _sorted(form, theta, phi, g, key_mask, w_out):
+    dtype = pairwise.normalising_dtype(g.dtype)
+    a, b, v = (tf.cast(x, dtype) for x in (theta[..., 0], phi[..., 0], g))
+    # Divided before the sums, which are large for many keys.
+    v = tf.math.divide_no_nan(v, pairwise.count_keys(phi, key_mask, dtype))
+    return _multiply_out(tf.cast(relu_sums.relu_sums(a, b, v), g.dtype), w_out)
+
+
+def _multiply_out(y, w_out):
+    if w_out is None:
+        return y
+    batch, rows, channels = dims(y)
+    z = tf.matmul(tf.reshape(y, [batch * rows, channels]), w_out)  # (B, N, D) -> (B*N, D) -> (B*N, E)
+    return tf.reshape(z, [batch, rows, w_out.shape[-1]])
+
+
+_EVALUATIONS = {
+    "dense": _dense,
+    "one_piece": _one_piece,
+    "chunked": _chunked,
+    "associated": _associated,
+    "sorted": _sorted,
+}

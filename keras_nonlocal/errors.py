@@ -23,11 +23,12 @@ def exit_on_user_error(main):
     return wrapped
 
 
-def check_choice(argument, value, choices):
-    """Returns value if it is one of choices; raises ValueError otherwise."""
+def check_choice(argument, value, choices, condition=""):
+    """Returns value if it is one of choices (under this condition, as " for a=b"); raises ValueError otherwise."""
     if isinstance(value, str) and value in choices:
         return value
-    raise ValueError(f"`{argument}` must be one of {', '.join(map(repr, choices))}. Received: {argument}={value!r}")
+    choices = ", ".join(map(repr, choices))
+    raise ValueError(f"`{argument}` must be one of {choices}{condition}. Received: {argument}={value!r}")
 
 
 def check_positive_int(argument, value):

@@ -1,14 +1,52 @@
-"""Non-local blocks for Keras 3."""
+"""Non-local blocks, and the batch norm in them, for Keras 3."""
 
 import keras
+import tensorflow as tf
 
+from keras_nonlocal._batch_norm import FusedBatchNormMixin
 from keras_nonlocal._non_local import NonLocalMixin
+
+
+@keras.saving.register_keras_serializable("keras_nonlocal")
+class BatchNormalization(FusedBatchNormMixin, keras.layers.BatchNormalization):
+    """keras.layers.BatchNormalization for any rank by TensorFlow's fused kernel: same numbers, weights and files.
+
+    Args:
+      **kwargs: those of keras.layers.BatchNormalization. With channels that are not last, `renorm`, `synchronized`, a
+        mask or float64 it is that layer itself.
+
+    Call arguments: `inputs`, (..., channels) of rank 2 or more; `training`; `mask`.
+
+    Raises:
+      ValueError: what keras.layers.BatchNormalization raises.
+
+    Example:
+
+    >>> x = np.random.normal(size=[2, 8, 14, 14, 64]).astype("float32")
+    >>> keras_nonlocal.BatchNormalization(momentum=0.9, epsilon=1e-5)(x, training=True).shape
+    TensorShape([2, 8, 14, 14, 64])
+
+    Ioffe and Szegedy, "Batch Normalization", ICML 2015.
+    """
+
+    def _batch_training(self, training):
+        if training is None or isinstance(training, (bool, int)):
+            return bool(training) and self.trainable
+        return None
+
+    def _own_options(self):
+        return self.synchronized or self.renorm
+
+    def _move(self, variable, value):
+        old = tf.cast(tf.convert_to_tensor(variable), value.dtype)
+        variable.assign(old * self.momentum + value * (1.0 - self.momentum))
 
 
 class _KerasNonLocal(NonLocalMixin):
     """What Keras 3 asks of a layer beyond the mixin."""
 
     _keras = keras
+    _batch_norm = BatchNormalization
 
     def compute_output_spec(self, inputs, mask=None, training=None, return_attention_scores=False):
         self._check_sizes(inputs.shape[1:-1])

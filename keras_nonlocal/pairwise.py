@@ -35,6 +35,11 @@ class PairwiseForm:
         return self.score == "concatenation"
 
     @property
+    def associates(self):
+        """Whether (theta phi^T) g is a product of three matrices and no more."""
+        return self.score == "product" and self.normaliser == "count"
+
+    @property
     def scales(self):
         # The 1/sqrt(d) of the official code belongs to the learned embedding: Eq. 2 has nothing to scale it by.
         return self.normaliser == "softmax" and self.embeds
@@ -57,33 +62,47 @@ def get(name):
     return FORMS[errors.check_choice("pairwise", name, FORMS)]
 
 
-def attention(form, theta, phi, w_f=None, key_mask=None):
+def attention(form, theta, phi, key_mask=None):
     """The normalised N x M weights f(x_i, x_j) / C(x).
 
     Args:
       form: a PairwiseForm.
-      theta: (B, N, C), one row for each query.
-      phi: (B, M, C), one row for each key.
-      w_f: (2 C,), the vector of Eq. 5; only for the concatenation form.
+      theta: (B, N, C), one row for each query. For the concatenation form (B, N, 1): w_f . [theta_i, phi_j] is a sum
+        of a number of i and a number of j, so that no pair is ever concatenated, and these are the numbers.
+      phi: (B, M, C) or (B, M, 1), one row for each key.
       key_mask: (B, M) boolean, False for keys that take no part; None when all do. A query without any valid key gets
         a row of zeros.
 
     Returns:
       (B, N, M), in float32 for 16-bit inputs and in the inputs' dtype otherwise.
     """
-    scores = _scores(form, theta, phi, w_f)  # (B, N, M)
-    scores = tf.cast(scores, normalising_dtype(scores.dtype))
-    valid = None if key_mask is None else tf.expand_dims(key_mask, 1)  # (B, M) -> (B, 1, M)
+    valid = None if key_mask is None else key_mask[:, None, :]  # (B, M) -> (B, 1, M)
     if form.normaliser == "softmax":
-        if valid is None:
-            return tf.nn.softmax(scores)
+        weights = softmax(theta, phi, key_mask)
+        return weights if valid is None else tf.where(valid, weights, tf.zeros_like(weights))
+    scores = _concatenation_scores(theta, phi) if form.owns_w_f else _product_scores(theta, phi)
+    if valid is not None:
+        scores = tf.where(valid, scores, tf.zeros_like(scores))
+    return tf.math.divide_no_nan(scores, count_keys(phi, key_mask, scores.dtype))
+
+
+def softmax(theta, phi, key_mask=None):
+    """The attention of the softmax forms, but that a query without any valid key gets equal weights.
+
+    Args and returns: those of `attention`.
+    """
+    scores = _product_scores(theta, phi)
+    if key_mask is not None:
         # The lowest finite number, not -inf: a row of nothing but -inf would be NaN.
-        weights = tf.nn.softmax(tf.where(valid, scores, scores.dtype.min))
-        return tf.where(valid, weights, tf.zeros_like(weights))
-    if valid is None:
-        return scores / tf.cast(tf.shape(phi)[1], scores.dtype)
-    count = tf.reduce_sum(tf.cast(valid, scores.dtype), axis=-1, keepdims=True)  # (B, 1, 1)
-    return tf.math.divide_no_nan(tf.where(valid, scores, tf.zeros_like(scores)), count)
+        scores = tf.where(key_mask[:, None, :], scores, scores.dtype.min)
+    return tf.nn.softmax(scores)
+
+
+def count_keys(phi, key_mask, dtype):
+    """N of the forms that divide by it: the number of (valid) keys, a scalar or (B, 1, 1)."""
+    if key_mask is None:
+        return tf.cast(tf.shape(phi)[1], dtype)
+    return tf.reduce_sum(tf.cast(key_mask, dtype), axis=-1)[:, None, None]
 
 
 def normalising_dtype(dtype):
@@ -91,14 +110,14 @@ def normalising_dtype(dtype):
     return tf.float32 if dtype in (tf.float16, tf.bfloat16) else dtype
 
 
-def _scores(form, theta, phi, w_f):
+def _product_scores(theta, phi):
     if theta.dtype == tf.float16:
         # A product over hundreds of channels passes 65504 before anything can normalise it.
         theta, phi = tf.cast(theta, tf.float32), tf.cast(phi, tf.float32)
-    if form.score == "product":
-        return tf.matmul(theta, phi, transpose_b=True)
-    # w_f . [theta_i, phi_j] = a_i + b_j: no pair is ever concatenated.
-    w_theta, w_phi = tf.split(tf.cast(w_f, theta.dtype), 2)
-    a = tf.linalg.matvec(theta, w_theta)  # (B, N)
-    b = tf.linalg.matvec(phi, w_phi)  # (B, M)
-    return tf.nn.relu(a[:, :, None] + b[:, None, :])
+    scores = tf.matmul(theta, phi, transpose_b=True)  # (B, N, M)
+    return tf.cast(scores, normalising_dtype(scores.dtype))
+
+
+def _concatenation_scores(a, b):
+    dtype = normalising_dtype(a.dtype)
+    return tf.nn.relu(tf.cast(a, dtype) + tf.transpose(tf.cast(b, dtype), [0, 2, 1]))  # (B, N, 1) + (B, 1, M)

@@ -2,8 +2,7 @@
 
 import keras
 
-from keras_nonlocal import errors
-from keras_nonlocal.layers import NonLocal3D
+from keras_nonlocal import errors, layers
 from keras_nonlocal.models import video_resnet
 
 
@@ -67,7 +66,7 @@ def _model(depth, input_shape, classes, dropout, include_top, name, **arguments)
             raise ValueError(f"`depth` must be one of {list(video_resnet.BLOCK_COUNTS)}. Received: depth={depth!r}")
         arguments["block_counts"] = video_resnet.BLOCK_COUNTS[depth]
     inputs = keras.Input(input_shape, name="clip")
-    x = video_resnet.video_resnet(keras, NonLocal3D, inputs, **arguments)["5"]
+    x = video_resnet.video_resnet(keras, layers, inputs, **arguments)["5"]
     if include_top:
         errors.check_positive_int("classes", classes)
         x = keras.layers.GlobalAveragePooling3D(name="pool5")(x)

@@ -20,7 +20,7 @@ STEMS = {
 
 def video_resnet(
     keras,
-    non_local_layer,
+    ours,
     inputs,
     block_counts=BLOCK_COUNTS[50],
     width=64,
@@ -38,7 +38,7 @@ def video_resnet(
 
     Args:
       keras: the package to build with, keras or tf_keras.
-      non_local_layer: that package's NonLocal3D.
+      ours: our layers for that package, the module keras_nonlocal.layers or keras_nonlocal.tfm.layers.
       inputs: symbolic (B, T, H, W, 3), normalised; T, H and W may be unknown.
       block_counts: residual blocks in res2, res3, res4 and res5. Default R50.
       width: channels of the stem; stage s has width * 2**s inner and four times as many outer channels. Default 64.
@@ -83,7 +83,7 @@ def video_resnet(
             name=name,
         )(x)
         gamma = "zeros" if last_of_block else "ones"
-        x = layers.BatchNormalization(gamma_initializer=gamma, name=f"{name}_bn", **norm)(x)
+        x = ours.BatchNormalization(gamma_initializer=gamma, name=f"{name}_bn", **norm)(x)
         return layers.ReLU(name=f"{name}_relu")(x) if activate else x
 
     def block(x, filters, stride, kernels, name):
@@ -117,7 +117,7 @@ def video_resnet(
                     kernel_regularizer=kernel_regularizer,
                     bias_regularizer=kernel_regularizer,
                 )
-                x = non_local_layer(**{**options, **(non_local_block or {})}, name=f"{stage}_{i}_nonlocal")(x)
+                x = ours.NonLocal3D(**{**options, **(non_local_block or {})}, name=f"{stage}_{i}_nonlocal")(x)
         endpoints[stage[-1]] = x
         if stage == "res2":
             x = layers.MaxPooling3D((2, 1, 1), name="pool2")(x)

@@ -5,7 +5,7 @@ from official.vision.modeling.backbones import factory
 
 from keras_nonlocal import errors
 from keras_nonlocal.models import video_resnet
-from keras_nonlocal.tfm.layers import NonLocal3D
+from keras_nonlocal.tfm import layers
 
 
 @tf_keras.utils.register_keras_serializable("keras_nonlocal")
@@ -19,7 +19,7 @@ class VideoResNet(tf_keras.Model):
 
     def __init__(self, input_shape=(None, None, None, 3), name="video_resnet", **arguments):
         inputs = tf_keras.Input(tuple(input_shape), name="clip")
-        endpoints = video_resnet.video_resnet(tf_keras, NonLocal3D, inputs, **arguments)
+        endpoints = video_resnet.video_resnet(tf_keras, layers, inputs, **arguments)
         super().__init__(inputs=inputs, outputs=endpoints, name=name)
         self._arguments = {"input_shape": tuple(input_shape), "name": name, **arguments}
 

@@ -1,4 +1,4 @@
-"""Non-local blocks for tf_keras, the Keras that tf-models-official is built on.
+"""Non-local blocks, and the batch norm in them, for tf_keras, the Keras that tf-models-official is built on.
 
 The arguments are those of keras_nonlocal.NonLocal3D, whose docstring describes them.
 """
@@ -6,13 +6,36 @@ The arguments are those of keras_nonlocal.NonLocal3D, whose docstring describes 
 import tensorflow as tf
 import tf_keras
 
+from keras_nonlocal._batch_norm import FusedBatchNormMixin
 from keras_nonlocal._non_local import NonLocalMixin
+
+
+@tf_keras.utils.register_keras_serializable("keras_nonlocal")
+class BatchNormalization(FusedBatchNormMixin, tf_keras.layers.BatchNormalization):
+    """tf_keras.layers.BatchNormalization for any rank by the fused kernel; see keras_nonlocal.BatchNormalization."""
+
+    def _batch_training(self, training):
+        value = tf.get_static_value(self._get_training_value(training))
+        return None if value is None else bool(value)
+
+    def _own_options(self):
+        return self.synchronized or self.renorm or self.virtual_batch_size is not None or self.adjustment is not None
+
+    def _bessel(self):
+        return bool(self.fused)  # tf_keras runs the kernel for ranks 4 and 5, and takes its variance as it comes
+
+    def _move(self, variable, value):
+        def update():
+            return variable.assign_sub((variable - value) * (1.0 - self.momentum))
+
+        self.add_update(update)
 
 
 class _TfKerasNonLocal(NonLocalMixin):
     """What tf_keras asks of a layer beyond the mixin."""
 
     _keras = tf_keras
+    _batch_norm = BatchNormalization
 
     def _build_sublayer(self, layer, input_shape):
         # Without a scope of their own the kernels of all projections would bear one name, which HDF5 refuses.

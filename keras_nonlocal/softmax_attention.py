@@ -1,0 +1,203 @@
+"""The softmax forms, Eq. 2 and 3, evaluated exactly: in one piece, or chunk by chunk in memory linear in N.
+
+Everything here takes theta (B, N, C), phi (B, M, C), g (B, M, D) and key_mask, (B, M) boolean or None. g is zero at
+the keys that the mask leaves out.
+"""
+
+import tensorflow as tf
+
+from keras_nonlocal import loops, pairwise
+from keras_nonlocal.positions import dims
+
+# Of a chunk's matrix. Larger chunks are no faster: these already fill the caches and the matrix multiplication.
+CHUNK_BYTES = 2**25
+CHUNK_QUERIES = 512
+# Smaller chunks are slower, so that beyond 65,536 keys a chunk is let grow with them.
+LEAST_CHUNK_QUERIES = 128
+# Matrices that a step holds at its peak: the weights; going backward their gradient and the scores' too.
+FORWARD_MATRICES, BACKWARD_MATRICES = 1, 2
+
+
+def one_piece(theta, phi, g, key_mask=None):
+    """y (B, N, D) by the whole N x M matrix at once, which is kept for the gradient."""
+
+    def forward(theta, phi, g):
+        weights = tf.cast(pairwise.softmax(theta, phi, key_mask), g.dtype)
+        return tf.matmul(weights, g), weights
+
+    def backward(inputs, y, weights, dy):
+        dtheta, dphi, dg = _gradients(*inputs, weights, _row_sums(dy, y), dy)
+        return tuple(tf.cast(d, x.dtype) for d, x in zip((dtheta, dphi, dg), inputs, strict=True))
+
+    def definition(theta, phi, g):
+        return tf.matmul(tf.cast(pairwise.softmax(theta, phi, key_mask), g.dtype), g)
+
+    return loops.with_gradients(forward, backward, definition, "one_piece")(theta, phi, g)
+
+
+def chunked(theta, phi, g, key_mask=None):
+    """y (B, N, D) by a chunk of queries at a time, whose weights are computed once more for the gradient."""
+
+    def forward(theta, phi, g):
+        chunks = _Chunks(theta, phi, FORWARD_MATRICES)
+        queries = chunks.split_queries(theta)
+        keys = [chunks.split_keys(x) for x in (phi, g, key_mask)]
+
+        def sets(s):
+            phi, g, key_mask = (None if x is None else x[s] for x in keys)
+            theta = queries[s]
+
+            def step(k):
+                weights = pairwise.softmax(theta[k], phi, key_mask)
+                return (tf.matmul(tf.cast(weights, g.dtype), g),), ()
+
+            (y,), _ = loops.loop(chunks.chunks, step, (), [chunks.query_spec(g)])
+            return (y,), ()
+
+        (y,), _ = loops.loop(chunks.steps, sets, (), [chunks.queries_spec(g)])
+        return chunks.join_queries(y), None
+
+    def backward(inputs, y, _, dy):
+        theta, phi, g = inputs
+        accumulator = pairwise.normalising_dtype(g.dtype)
+        chunks = _Chunks(theta, phi, BACKWARD_MATRICES)
+        queries = [chunks.split_queries(x) for x in (theta, _row_sums(dy, y), dy)]
+        keys = [chunks.split_keys(x) for x in (phi, g, key_mask)]
+
+        def sets(s):
+            phi, g, key_mask = (None if x is None else x[s] for x in keys)
+            theta, row_sums, dy = (x[s] for x in queries)
+
+            def step(k, dphi, dg):
+                weights = tf.cast(pairwise.softmax(theta[k], phi, key_mask), g.dtype)
+                dtheta, dphi_k, dg_k = _gradients(theta[k], phi, g, weights, row_sums[k], dy[k])
+                return (dtheta,), (dphi + tf.cast(dphi_k, accumulator), dg + tf.cast(dg_k, accumulator))
+
+            zeros = (tf.zeros(tf.shape(phi), accumulator), tf.zeros(tf.shape(g), accumulator))
+            (dtheta,), (dphi, dg) = loops.loop(chunks.chunks, step, zeros, [chunks.query_spec(phi)])
+            return (dtheta, tf.cast(dphi, phi.dtype), tf.cast(dg, g.dtype)), ()
+
+        specs = [chunks.queries_spec(phi), chunks.keys_spec(phi), chunks.keys_spec(g)]
+        (dtheta, dphi, dg), _ = loops.loop(chunks.steps, sets, (), specs)
+        return chunks.join_queries(dtheta), chunks.join_keys(dphi), chunks.join_keys(dg)
+
+    return loops.with_gradients(forward, backward, None, "chunked")(theta, phi, g)
+
+
+def _gradients(theta, phi, g, weights, row_sums, dy):
+    """The gradients in theta, phi and g of y = weights g with weights = softmax(theta phi^T).
+
+    The gradient of a softmax subtracts sum_j weights_ij dweights_ij from dweights_i; that sum is dy_i . y_i, which
+    spares a pass over the matrix.
+    """
+    dg = tf.matmul(weights, dy, transpose_a=True)
+    dweights = tf.matmul(dy, g, transpose_b=True)
+    dscores = tf.cast(weights, row_sums.dtype) * (tf.cast(dweights, row_sums.dtype) - row_sums)
+    dscores = tf.cast(dscores, theta.dtype)
+    return tf.matmul(dscores, phi), tf.matmul(dscores, theta, transpose_a=True), dg
+
+
+def _row_sums(dy, y):
+    """dy_i . y_i, (B, N, 1), in float32 or better."""
+    dtype = pairwise.normalising_dtype(y.dtype)
+    return tf.reduce_sum(tf.cast(dy, dtype) * tf.cast(y, dtype), axis=-1, keepdims=True)
+
+
+class _Chunks:
+    """How B sets of N queries are cut into steps of some sets, and these into chunks of some queries.
+
+    A step has several sets with all of their queries, or one set whose queries come in chunks. What does not divide is
+    filled up with zeros, which end up nowhere.
+
+    Args:
+      theta: (B, N, C).
+      phi: (B, M, C).
+      matrices: how many (sets, queries, M) matrices of float32 share CHUNK_BYTES.
+    """
+
+    def __init__(self, theta, phi, matrices):
+        self._batch, self._count, _ = dims(theta)
+        self._keys = dims(phi)[1]
+        rows = CHUNK_BYTES // (4 * matrices) // _at_least_one(self._keys)
+        queries = _smallest(CHUNK_QUERIES, _largest(LEAST_CHUNK_QUERIES, rows))
+        self.queries, self.chunks = _cut(self._count, queries)
+        # More than one set only where these are whole.
+        whole = _smallest(self._batch, _at_least_one(rows // _at_least_one(self.queries)))
+        self.sets, self.steps = _cut(self._batch, _where(self.chunks, whole))
+
+    def split_queries(self, x):
+        """(B, N, C) -> (steps, chunks, sets, queries, C)."""
+        x = _pad(x, self._batch, self.steps * self.sets, axis=0)
+        x = _pad(x, self._count, self.chunks * self.queries, axis=1)
+        return tf.reshape(x, [self.steps, self.chunks, self.sets, self.queries, x.shape[-1]])
+
+    def split_keys(self, x):
+        """(B, M, C) -> (steps, sets, M, C), and likewise without C."""
+        if x is None:
+            return None
+        x = _pad(x, self._batch, self.steps * self.sets, axis=0)
+        return tf.reshape(x, [self.steps, self.sets, self._keys, *x.shape[2:]])
+
+    def join_queries(self, x):
+        """The inverse of split_queries."""
+        x = tf.reshape(x, [self.steps * self.sets, self.chunks * self.queries, x.shape[-1]])
+        return x[: self._batch, : self._count]
+
+    def join_keys(self, x):
+        """The inverse of split_keys."""
+        return tf.reshape(x, [self.steps * self.sets, self._keys, x.shape[-1]])[: self._batch]
+
+    def query_spec(self, x):
+        """Of a chunk's queries, with the dtype and channels of x."""
+        return _spec(x, self.sets, self.queries)
+
+    def queries_spec(self, x):
+        """Of a step's queries."""
+        return _spec(x, self.chunks, self.sets, self.queries)
+
+    def keys_spec(self, x):
+        """Of a step's keys."""
+        return _spec(x, self.sets, self._keys)
+
+
+def _cut(count, most):
+    """The length of equal pieces of at most `most` that count is cut into, and their number."""
+    if isinstance(count, int) and isinstance(most, int):
+        for length in range(min(count, most), most // 2, -1):
+            if count % length == 0:
+                return length, count // length
+    pieces = _at_least_one(_ceil_divide(count, most))
+    return _at_least_one(_ceil_divide(count, pieces)), pieces
+
+
+def _pad(x, size, padded, axis):
+    if isinstance(size, int) and isinstance(padded, int) and size == padded:
+        return x
+    return tf.pad(x, [[0, padded - size if i == axis else 0] for i in range(len(x.shape))])
+
+
+def _spec(x, *sizes):
+    return tf.TensorSpec([size if isinstance(size, int) else None for size in (*sizes, x.shape[-1])], x.dtype)
+
+
+def _ceil_divide(a, b):
+    return -(-a // b)
+
+
+def _at_least_one(x):
+    return _largest(1, x)
+
+
+def _smallest(a, b):
+    return min(a, b) if isinstance(a, int) and isinstance(b, int) else tf.minimum(a, b)
+
+
+def _largest(a, b):
+    return max(a, b) if isinstance(a, int) and isinstance(b, int) else tf.maximum(a, b)
+
+
+def _where(chunks, whole):
+    """`whole` if there is one chunk, 1 otherwise."""
+    if isinstance(chunks, int):
+        return whole if chunks == 1 else 1
+    return tf.where(chunks == 1, whole, 1)
