@@ -20,6 +20,7 @@ class NonLocalMixin:
 
     rank = None  # number of position axes
     _keras = None  # the Keras package that sublayers come from
+    _batch_norm = None  # the BatchNormalization of layers.py or tfm/layers.py
 
     def __init__(
         self,
@@ -110,7 +111,7 @@ class NonLocalMixin:
         initializer = None if self._norm_kind else "zeros"
         self.out = self._projection("out", channels, y, initializer, self.use_out_bias)
         if self._norm_kind:
-            self.norm = self._keras.layers.BatchNormalization(
+            self.norm = self._batch_norm(
                 momentum=self.norm_momentum,
                 epsilon=self.norm_epsilon,
                 gamma_initializer="zeros",

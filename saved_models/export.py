@@ -17,13 +17,15 @@ flags.DEFINE_string("experiment", None, "Registered experiment that was trained.
 flags.DEFINE_string("model_dir", None, "Folder of the training run; its newest checkpoint is exported.", required=True)
 flags.DEFINE_string("export_dir", None, "saved_models/NAME; the next free version in it is written.", required=True)
 flags.DEFINE_string("labels", None, "File of class names, one a line, to keep beside the model.")
+flags.DEFINE_bool("fold_norms", True, "Fold batch norms into the convolutions before them; the answers are checked.")
 FLAGS = flags.FLAGS
 
 
 @errors.exit_on_user_error
 def main(_):
     console.quiet(FLAGS)
-    print("published", export.export_run(FLAGS.experiment, FLAGS.model_dir, FLAGS.export_dir, FLAGS.labels))
+    path = export.export_run(FLAGS.experiment, FLAGS.model_dir, FLAGS.export_dir, FLAGS.labels, FLAGS.fold_norms)
+    print("published", path)
 
 
 if __name__ == "__main__":

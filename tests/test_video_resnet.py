@@ -1,12 +1,13 @@
 """The C2D and I3D graphs: the paper's sizes and counts, both Keras, and what non-local blocks may not change."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
 import tf_keras
 
-from keras_nonlocal import models
-from keras_nonlocal.layers import NonLocal3D
+from keras_nonlocal import layers, models
 from keras_nonlocal.models import video_resnet
 from keras_nonlocal.tfm import layers as tfm_layers
 
@@ -18,9 +19,9 @@ def kernels_in_millions(model):
     return sum(np.prod(w.shape) for w in model.weights if w.name == "kernel") / 1e6
 
 
-def small_model(package, layer, shape=(8, 48, 48, 3), **arguments):
+def small_model(package, ours, shape=(8, 48, 48, 3), **arguments):
     inputs = package.Input(shape)
-    endpoints = video_resnet.video_resnet(package, layer, inputs, **{**SMALL, **arguments})
+    endpoints = video_resnet.video_resnet(package, ours, inputs, **{**SMALL, **arguments})
     return package.Model(inputs, endpoints)
 
 
@@ -92,8 +93,8 @@ def test_i3d_inflates_every_second_block():
 @pytest.mark.parametrize("inflate", [None, "3x1x1"])
 def test_both_flavours_compute_the_same(inflate):
     arguments = dict(inflate=inflate, non_local={"res3": [1], "res4": [0]})
-    ours = randomized(small_model(keras, NonLocal3D, **arguments))
-    theirs = small_model(tf_keras, tfm_layers.NonLocal3D, **arguments)
+    ours = randomized(small_model(keras, layers, **arguments))
+    theirs = small_model(tf_keras, tfm_layers, **arguments)
     copy_weights(ours, theirs)
     a, b = ours.predict(clips(), verbose=0), theirs.predict(clips(), verbose=0)
     for level in "2345":
@@ -101,10 +102,25 @@ def test_both_flavours_compute_the_same(inflate):
         np.testing.assert_allclose(a[level] / scale, b[level] / scale, atol=1e-5)
 
 
+@pytest.mark.parametrize(("package", "ours"), [(keras, layers), (tf_keras, tfm_layers)])
+def test_the_norms_compute_what_keras_own_do(package, ours):
+    own = types.SimpleNamespace(NonLocal3D=ours.NonLocal3D, BatchNormalization=package.layers.BatchNormalization)
+    a, b = small_model(package, ours), small_model(package, own)
+    assert any(isinstance(layer, ours.BatchNormalization) for layer in a.layers)
+    assert not any(isinstance(layer, ours.BatchNormalization) for layer in b.layers)
+    randomized(a)
+    b.set_weights(a.get_weights())
+    for training in (True, False):  # training moves the statistics that are used after it
+        found, expected = a(clips(), training=training), b(clips(), training=training)
+        for level in "2345":
+            scale = np.abs(expected[level]).max()
+            np.testing.assert_allclose(found[level] / scale, expected[level] / scale, atol=1e-5)
+
+
 @pytest.mark.parametrize(("name", "pad"), [("conv1", 3), ("res3_0_branch2b", 1)])
 def test_strided_convolutions_pad_symmetrically(name, pad):
     # The tap before the centre by `pad` must see x[2 i - pad] on an even size; TensorFlow's SAME sees x[2 i - pad + 1].
-    model = small_model(keras, NonLocal3D, shape=(2, 52, 52, 3))
+    model = small_model(keras, layers, shape=(2, 52, 52, 3))
     before = keras.Model(model.input, model.get_layer(f"{name}_pad").input)
     after = keras.Model(model.input, model.get_layer(name).output)
     layer = model.get_layer(name)
@@ -120,29 +136,29 @@ def test_strided_convolutions_pad_symmetrically(name, pad):
 
 
 def test_non_local_blocks_change_nothing_until_trained():
-    plain = randomized(small_model(keras, NonLocal3D))
-    inserted = small_model(keras, NonLocal3D, non_local={"res2": [0], "res3": [0, 1], "res4": [1], "res5": [0]})
+    plain = randomized(small_model(keras, layers))
+    inserted = small_model(keras, layers, non_local={"res2": [0], "res3": [0, 1], "res4": [1], "res5": [0]})
     copy_weights(plain, inserted)
     a, b = plain(clips()), inserted(clips())
     assert all(np.array_equal(a[level], b[level]) for level in "2345")
 
 
 def test_c2d_frames_do_not_meet_but_in_pooling():
-    model = randomized(small_model(keras, NonLocal3D))
+    model = randomized(small_model(keras, layers))
     x = clips((1, 8, 48, 48, 3))
     changed = x.copy()
     changed[:, :2] += 1  # both frames of the first step after pool2
     a, b = model(x)["5"], model(changed)["5"]
     assert np.array_equal(np.asarray(a)[:, 1:], np.asarray(b)[:, 1:])
     assert not np.allclose(np.asarray(a)[:, 0], np.asarray(b)[:, 0])
-    non_local = randomized(small_model(keras, NonLocal3D, non_local={"res3": [0]}))
+    non_local = randomized(small_model(keras, layers, non_local={"res3": [0]}))
     a, b = non_local(x)["5"], non_local(changed)["5"]
     assert not np.allclose(np.asarray(a)[:, 1:], np.asarray(b)[:, 1:])
 
 
 def test_sizes_may_be_unknown():
-    model = randomized(small_model(keras, NonLocal3D, shape=(None, None, None, 3), non_local={"res3": [1]}))
-    fixed = small_model(keras, NonLocal3D, non_local={"res3": [1]})
+    model = randomized(small_model(keras, layers, shape=(None, None, None, 3), non_local={"res3": [1]}))
+    fixed = small_model(keras, layers, non_local={"res3": [1]})
     fixed.set_weights(model.get_weights())
     np.testing.assert_allclose(model(clips())["5"], fixed(clips())["5"], rtol=1e-5, atol=1e-5)
     assert model(clips((1, 6, 64, 40, 3)))["5"].shape[1:-1] == (3, 2, 2)

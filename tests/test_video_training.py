@@ -1,6 +1,7 @@
 """Video networks through tfm on real records: train, resume, start from a trunk, evaluate, export, serve."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ import tf_keras
 from absl import flags as absl_flags
 from official.core import exp_factory, task_factory
 from official.vision.modeling.backbones import factory
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from keras_nonlocal import curves, errors
+from keras_nonlocal import curves, errors, surgery
 from keras_nonlocal.data import digit_clips, video_lists, video_records
 from keras_nonlocal.serving import client, clip_inputs, server
 from keras_nonlocal.tfm import backbones, configs, evaluation, experiments, export, training, video_input
@@ -186,6 +188,60 @@ def test_both_signatures_answer_as_the_model(data, trained, tmp_path):
     np.testing.assert_allclose(by_example["probabilities"][0], tf.nn.softmax(expected)[0], atol=0.1)
     np.testing.assert_allclose(by_example["probabilities"][0], by_example["probabilities"][1], atol=1e-6)
     np.testing.assert_array_equal(again["logits"], by_grpc["logits"])
+    assert not _operations(path) & NORMS
+
+
+def test_norms_are_folded_unless_told_not_to(data, trained, tmp_path):
+    paths = [
+        export.export_run("non_local_c2d_demo", trained, str(tmp_path / "demo"), fold_norms=fold) for fold in (1, 0)
+    ]
+    clip = tf.random.stateless_uniform([1, *_clip_shape(trained)], [1, 1], 0, 256, tf.int32)
+    served = [tf.saved_model.load(path) for path in paths]
+    folded, plain = (each.signatures["serving_default"](frames=tf.cast(clip, tf.uint8))["logits"] for each in served)
+    np.testing.assert_allclose(folded, plain, rtol=1e-4, atol=1e-4)
+    assert not _operations(paths[0]) & NORMS and _operations(paths[1]) & NORMS
+
+
+@pytest.mark.parametrize(
+    ("break_", "message"),
+    [
+        (lambda model: model.layers[-1].set_weights([np.nan * w for w in model.layers[-1].get_weights()]), "by nan"),
+        (lambda model: model.layers[-1].bias.assign_add([1.0, 0.0]), "answers differently: by .* export it as"),
+    ],
+)
+def test_a_model_that_folding_changes_is_not_published(trained, tmp_path, monkeypatch, break_, message):
+    def fold_badly(model, fold=surgery.fold_norms):
+        copy = fold(model)
+        break_(copy)
+        return copy
+
+    monkeypatch.setattr(surgery, "fold_norms", fold_badly)
+    with pytest.raises(errors.UserError, match=message):
+        export.export_run("non_local_c2d_demo", trained, str(tmp_path / "demo"))
+    assert not list((tmp_path / "demo").iterdir())
+
+
+def test_a_model_that_cannot_be_folded_says_how_to_export_it():
+    class Subclassed(tf_keras.Model):
+        def call(self, x):
+            return x
+
+    with pytest.raises(errors.UserError, match="cannot be folded: `model` must be .* with --nofold_norms"):
+        export.folded(Subclassed(), (8, 48, 48, 3))
+
+
+NORMS = {"FusedBatchNormV3", "FusedBatchNorm", "Rsqrt"}
+
+
+def _clip_shape(model_dir):
+    return training.load_experiment("non_local_c2d_demo", model_dir).task.validation_data.feature_shape
+
+
+def _operations(path):
+    """The kinds of operations in a SavedModel."""
+    saved = saved_model_pb2.SavedModel.FromString((pathlib.Path(path) / "saved_model.pb").read_bytes())
+    (graph,) = (meta.graph_def for meta in saved.meta_graphs)
+    return {node.op for function in graph.library.function for node in function.node_def}
 
 
 def _replay_warmup(path):

@@ -6,12 +6,15 @@ import tensorflow as tf
 from official.core import export_base, task_factory
 from official.vision.ops import preprocess_ops_3d
 
+from keras_nonlocal import errors, surgery
 from keras_nonlocal.serving import publish, warmup
 from keras_nonlocal.tfm import training, video_input
 
 # What one request may make the server decode: larger frames are refused by their headers.
 MAX_FRAME_PIXELS = 4096 * 4096
 JPEG_MAGIC = b"\xff\xd8\xff"
+# How far folded norms may move a logit, relative to the largest one, by the dtype that the network computes in.
+FOLDING_TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
 
 
 class VideoClassificationModule(export_base.ExportModule):
@@ -94,7 +97,7 @@ class VideoClassificationModule(export_base.ExportModule):
         return preprocess_ops_3d.crop_image(frame, *self._clip_shape[1:3])[0]
 
 
-def export(params, checkpoint, export_dir, labels=None):
+def export(params, checkpoint, export_dir, labels=None, fold_norms=True):
     """Publishes a SavedModel with the signatures `serving_default` (frames) and `tf_example`.
 
     Args:
@@ -102,19 +105,23 @@ def export(params, checkpoint, export_dir, labels=None):
       checkpoint: path of a checkpoint of it.
       export_dir: `saved_models/<name>`; the version is the next free number in it.
       labels: a file of class names, one a line, kept beside the model as `assets.extra/labels.txt`. Default none.
+      fold_norms: fold batch norms into the convolutions before them and W_z, see surgery.fold_norms. Default True.
 
     Returns:
       The path of the new version.
 
     Raises:
-      UserError: if it cannot be published or would not load in TensorFlow Serving.
+      UserError: if it cannot be published, would not load in TensorFlow Serving, or answers differently when folded.
     """
     task = task_factory.get_task(params.task)
-    module = VideoClassificationModule(params, task.build_model())
+    model = task.build_model()
     keys = {"frames": "serving_default", "tf_example": "tf_example"}
 
     def write(folder):
-        export_base.export(module, keys, folder, checkpoint_path=checkpoint, timestamped=False)
+        tf.train.Checkpoint(model=model).read(checkpoint).assert_existing_objects_matched().expect_partial()
+        clip_shape = tuple(params.task.validation_data.feature_shape)
+        module = VideoClassificationModule(params, folded(model, clip_shape) if fold_norms else model)
+        export_base.export(module, keys, folder, timestamped=False)
         warmup.write_warmup(folder, module.warmup_requests())
         if labels:
             extra = os.path.join(folder, "assets.extra")
@@ -124,7 +131,38 @@ def export(params, checkpoint, export_dir, labels=None):
     return publish.publish(write, export_dir)
 
 
-def export_run(experiment, model_dir, export_dir, labels=None):
+def export_run(experiment, model_dir, export_dir, labels=None, fold_norms=True):
     """Publishes the newest checkpoint of a training run; see export."""
     params = training.load_experiment(experiment, model_dir)
-    return export(params, training.latest_checkpoint(model_dir), export_dir, labels)
+    return export(params, training.latest_checkpoint(model_dir), export_dir, labels, fold_norms)
+
+
+def folded(model, clip_shape):
+    """A classifier with its batch norms folded, after a check on a clip of random pixels.
+
+    Args:
+      model: a trained classifier, from normalised clips to logits.
+      clip_shape: (T, H, W, 3).
+
+    Returns:
+      The folded classifier. Its logits are within FOLDING_TOLERANCE of the model's, relative to the largest.
+
+    Raises:
+      UserError: if they are not, or the model is not functional.
+    """
+    cure = "export it as it was trained, with --nofold_norms."
+    try:
+        copy = surgery.fold_norms(model)
+    except ValueError as error:
+        raise errors.UserError(f"the batch norms of the network cannot be folded: {error}; {cure}") from error
+    pixels = tf.random.stateless_uniform([1, *clip_shape], [0, 0], 0, 256, tf.int32)
+    clip = video_input.normalize(pixels)
+    trained, found = (tf.cast(each(clip, training=False), tf.float64) for each in (model, copy))
+    difference = float(tf.reduce_max(tf.abs(found - trained)) / tf.reduce_max(tf.abs(trained)))
+    tolerance = FOLDING_TOLERANCE.get(model.compute_dtype, FOLDING_TOLERANCE["float32"])
+    if not difference <= tolerance:  # nor may it be NaN
+        raise errors.UserError(
+            f"with its batch norms folded the network answers differently: by {difference:.1e} of the largest logit, "
+            f"allowed are {tolerance:g}; {cure}"
+        )
+    return copy
