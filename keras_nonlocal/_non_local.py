@@ -216,7 +216,8 @@ class NonLocalMixin:
                 return positions_lib.max_pool(tensor, self._pool), None
             return positions_lib.max_pool_valid(tensor, mask, self._pool)
 
-        if self.pool_before_projection or self.phi is None:
+        before = self.pool_before_projection or math.prod(self._pool) == 1
+        if before or self.phi is None:
             pooled, key_mask = pool(x)
             phi = self._embedded(self.phi, pooled, 1)
         elif self._form.owns_w_f:
@@ -224,7 +225,7 @@ class NonLocalMixin:
             phi = phi @ self._w_f(1)
         else:
             phi, key_mask = pool(_over_rows(self.phi, x))
-        g = _over_rows(self.g, pooled) if self.pool_before_projection else pool(_over_rows(self.g, x))[0]
+        g = _over_rows(self.g, pooled) if before else pool(_over_rows(self.g, x))[0]
         if self.scale and self._form.scales:
             # Not tf.cast, which takes a Python number through float32. The keys are fewer than the queries.
             phi = phi * (1 / math.sqrt(phi.shape[-1]))

@@ -9,13 +9,12 @@ import tensorflow as tf
 from keras_nonlocal import loops, pairwise
 from keras_nonlocal.positions import dims
 
-# Of a chunk's matrix. Larger chunks are no faster: these already fill the caches and the matrix multiplication.
-CHUNK_BYTES = 2**25
+# Of a chunk's matrix, as float32. Going forward a larger one is 2 % faster; going backward, with three products for
+# every one, 11 %. benchmarks/README.md says how these are measured.
+FORWARD_BYTES, BACKWARD_BYTES = 12 * 2**20, 16 * 2**20
 CHUNK_QUERIES = 512
-# Smaller chunks are slower, so that beyond 65,536 keys a chunk is let grow with them.
-LEAST_CHUNK_QUERIES = 128
-# Matrices that a step holds at its peak: the weights; going backward their gradient and the scores' too.
-FORWARD_MATRICES, BACKWARD_MATRICES = 1, 2
+# Smaller chunks are slower, so that with very many keys a chunk is let grow with them.
+LEAST_CHUNK_QUERIES = 64
 
 
 def one_piece(theta, phi, g, key_mask=None):
@@ -39,7 +38,7 @@ def chunked(theta, phi, g, key_mask=None):
     """y (B, N, D) by a chunk of queries at a time, whose weights are computed once more for the gradient."""
 
     def forward(theta, phi, g):
-        chunks = _Chunks(theta, phi, FORWARD_MATRICES)
+        chunks = _Chunks(theta, phi, FORWARD_BYTES)
         queries = chunks.split_queries(theta)
         keys = [chunks.split_keys(x) for x in (phi, g, key_mask)]
 
@@ -60,7 +59,7 @@ def chunked(theta, phi, g, key_mask=None):
     def backward(inputs, y, _, dy):
         theta, phi, g = inputs
         accumulator = pairwise.normalising_dtype(g.dtype)
-        chunks = _Chunks(theta, phi, BACKWARD_MATRICES)
+        chunks = _Chunks(theta, phi, BACKWARD_BYTES)
         queries = [chunks.split_queries(x) for x in (theta, _row_sums(dy, y), dy)]
         keys = [chunks.split_keys(x) for x in (phi, g, key_mask)]
 
@@ -112,13 +111,13 @@ class _Chunks:
     Args:
       theta: (B, N, C).
       phi: (B, M, C).
-      matrices: how many (sets, queries, M) matrices of float32 share CHUNK_BYTES.
+      matrix_bytes: of a step's (sets, queries, M) matrix of float32, at most.
     """
 
-    def __init__(self, theta, phi, matrices):
+    def __init__(self, theta, phi, matrix_bytes):
         self._batch, self._count, _ = dims(theta)
         self._keys = dims(phi)[1]
-        rows = CHUNK_BYTES // (4 * matrices) // _at_least_one(self._keys)
+        rows = matrix_bytes // 4 // _at_least_one(self._keys)
         queries = _smallest(CHUNK_QUERIES, _largest(LEAST_CHUNK_QUERIES, rows))
         self.queries, self.chunks = _cut(self._count, queries)
         # More than one set only where these are whole.

@@ -1,0 +1,124 @@
+"""The benchmarks measure real runs, and their bars are decided by arithmetic. No test looks at how fast anything is."""
+
+import importlib
+import math
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@pytest.fixture
+def module(monkeypatch):
+    """Imports a module of benchmarks/ by its name."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module
+
+
+def test_a_tiny_block_end_to_end(tmp_path):
+    out = tmp_path / "block.md"
+    command = ["benchmarks/block.py", "--cases=tiny/dot_product", "--only=ours", "--modes=train", "--rounds=2"]
+    process = subprocess.run(
+        [sys.executable, *command, f"--out={out}"], capture_output=True, text=True, cwd=ROOT, timeout=600
+    )
+    assert process.returncode == 0, process.stderr
+    text = out.read_text()
+    assert " ".join(command) in text and "tensorflow 2." in text
+    rows = re.findall(r"^\| (ours(?:, dense)?) \| (\S+) \|", text, re.M)
+    assert [name for name, _ in rows] == ["ours", "ours, dense"] * 2  # times, then memory
+    assert all(math.isfinite(float(number)) and float(number) > 0 for _, number in rows), rows
+    assert "DISAGREE" not in text
+
+
+def _race(side_by_side, **seconds):
+    timings = {name: side_by_side.Timing(value, value, 1.9, 0.0, 7) for name, value in seconds.items()}
+    return side_by_side.Race(timings, {}, [], False)
+
+
+def test_bars_of_time(module):
+    cases, side_by_side = module("block_cases"), module("side_by_side")
+    names = {"ours": 1.0, "torch, naive": 2.3, "torch, SDPA (convolutions)": 1.7, "torch, SDPA (linear)": 1.5}
+    bars = cases.time_bars({("res3/embedded_gaussian", "forward"): _race(side_by_side, **names)})
+    found = {(bar.what, bar.asked): (bar.reached, bar.held) for bar in bars if bar.reached is not None}
+    assert found == {
+        ("res3/embedded_gaussian forward: torch, naive / ours", 2.2): (2.3, True),
+        # The faster of the two counts.
+        (f"res3/embedded_gaussian forward: {' or '.join(cases.SDPA)} / ours", 1.6): (1.5, False),
+    }
+
+
+def test_a_bar_of_memory_takes_the_smaller_peer(module):
+    cases = module("block_cases")
+    mib = {"ours": 50.0, "ours, dense": 1000.0, cases.SDPA_CONV: 49.0, cases.SDPA_LINEAR: "out of memory"}
+    bars = cases.memory_bars({("large/embedded_gaussian", "train"): mib})
+    assert [(bar.asked, bar.held) for bar in bars if bar.reached] == [(6, True), (100, False)]
+
+
+def test_what_bars_print(module):
+    report = module("report")
+    bars = [
+        report.Bar("a", ">=", 2.2, "x", 2.19),
+        report.Bar("b", "<=", 6, " %", 5.0),
+        report.Bar("c", ">=", 1, "x", None),
+        report.Bar("d", ">=", 1, "x", 4.0, one_core=True),
+    ]
+    assert report.bars(bars).splitlines() == [
+        "1 of 2 held.",
+        "",
+        "| bar | asked | reached |  |",
+        "| --- | ---: | ---: | ---: |",
+        "| a | >= 2.2x | 2.19x | **not held** |",
+        "| b | <= 6 % | 5 % | held |",
+        "| c | >= 1x | - | not measured |",
+        "| d | >= 1x | 4x | does not count: one core |",
+    ]
+
+
+def test_the_fraction_of_peak(module):
+    cases, side_by_side = module("block_cases"), module("side_by_side")
+    assert cases.necessary_flops(cases.SHAPES["detection"]) == pytest.approx(53.7e9, rel=1e-3)
+    # Twice as many operations a second as the block in one product, as many in the others.
+    ours = 0.2
+    speed = cases.necessary_flops(cases.SHAPES["detection"]) / ours
+    seconds = {cases._matmul(*sizes).name: 2 * math.prod(sizes) / speed for sizes in cases.MATMULS}
+    seconds[cases._matmul(*cases.MATMULS[1]).name] /= 2
+    race = _race(side_by_side, ours=ours, **seconds)
+    assert cases.fraction_of_peak(race) == pytest.approx(50)
+
+
+def test_every_bar_has_contestants(module):
+    """A bar over a name that nobody has would never be measured, and nobody would notice."""
+    cases = module("block_cases")
+    for form, mode, peers, shapes in cases.TIME_BARS:
+        for shape in shapes:
+            names = {one.name for one in cases.contestants(f"{shape}/{form}", mode)}
+            assert {cases.OURS, *peers} <= names
+    for form, mode, peers, _ in cases.MEMORY_BARS:
+        assert {cases.OURS, *peers} <= {one.name for one in cases.contestants(f"large/{form}", mode)}
+
+
+def test_a_contestant_that_cannot_be_built_is_a_row(module):
+    side_by_side, report = module("side_by_side"), module("report")
+    race = side_by_side.race([side_by_side.Contestant("nobody", "no_such_module", "X", {})], rounds=1)
+    assert race.timings == {"nobody": "ModuleNotFoundError: No module named 'no_such_module'"}
+    assert "| nobody | ModuleNotFoundError" in report.times(race)
+
+
+def test_difference_is_relative_and_forgives_zero_gradients(module):
+    difference = module("side_by_side").difference
+    reference = {"z": np.full(4, 2.0), "da": np.full(4, 10.0), "db": np.zeros(4)}
+    found = difference({"z": np.full(4, 2.2), "da": np.full(4, 10.0), "db": np.full(4, 1e-6)}, reference)
+    assert found == pytest.approx({"z": 0.1, "da": 0.0, "db": 1e-4})
+
+
+def test_a_run_is_disturbed_by_others_only(module):
+    timing = module("side_by_side").Timing
+    assert timing(0.1, 0.1, cpu_per_wall=1.2, others=0.5, rounds=7).disturbed
+    assert not timing(0.1, 0.1, cpu_per_wall=1.2, others=0.0, rounds=7).disturbed  # works on one core by itself
+    assert not timing(0.1, 0.1, cpu_per_wall=1.9, others=0.5, rounds=7).disturbed
+    assert not timing(0.01, 0.01, cpu_per_wall=1.2, others=0.5, rounds=7).disturbed  # short
