@@ -6,7 +6,7 @@
 | one_piece | softmax | N x M | B N M floats up to 64 MiB |
 | chunked | softmax | N + M | above |
 | associated | dot product | N + M | phi^T g first, where that takes fewer operations |
-| sorted | concatenation | N + M | 1024 keys and more, or more than 64 MiB |
+| sorted | concatenation | N + M | 1024 keys and more, more than 64 MiB, or sizes known at run time only |
 """
 
 import tensorflow as tf
@@ -73,7 +73,8 @@ def _rule(form, theta, phi, g, w_out):
     if form.normaliser == "softmax":
         return "one_piece", "chunked", fits
     if form.owns_w_f:
-        return "dense", "sorted", fits & (keys < SORTED_KEYS)
+        # Not worth a decision at run time: sorting costs few keys little, and XLA cannot compile its gradient there.
+        return "dense", "sorted", isinstance(fits, bool) and fits and keys < SORTED_KEYS
     product = queries * keys * (channels + channels_g)
     associated = (queries + keys) * channels * channels_g
     return "dense", "associated", product <= associated

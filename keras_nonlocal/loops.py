@@ -54,7 +54,10 @@ def with_gradients(forward, backward, definition, name):
         def gradients(dy):
             @tf.custom_gradient
             def first_order(dy, *inputs):
-                firsts = backward(tuple(map(tf.stop_gradient, inputs)), y, saved, tf.stop_gradient(dy))
+                # Nothing of the way back before it is its turn: what it needs no dy for could otherwise be computed
+                # while the way forward still holds its own matrices.
+                with tf.control_dependencies([y, dy]):
+                    firsts = backward(tuple(map(tf.stop_gradient, inputs)), y, saved, tf.stop_gradient(dy))
 
                 def second_order(*cotangents):
                     if definition is None:

@@ -9,8 +9,8 @@ import tensorflow as tf
 from keras_nonlocal import loops, pairwise
 from keras_nonlocal.positions import dims
 
-# Of a chunk's matrix, as float32. Going forward a larger one is 2 % faster; going backward, with three products for
-# every one, 11 %. benchmarks/README.md says how these are measured.
+# Of a chunk's matrix, as float32. Going forward a larger one is 2 % faster at most. Going backward, where three or four
+# are held at once, one of half the size takes 11 % longer.
 FORWARD_BYTES, BACKWARD_BYTES = 12 * 2**20, 16 * 2**20
 CHUNK_QUERIES = 512
 # Smaller chunks are slower, so that with very many keys a chunk is let grow with them.

@@ -1,0 +1,294 @@
+"""Every evaluation of the operation against its definition in float64, and what it builds while it runs."""
+
+import blocks
+import numpy as np
+import oracle
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_nonlocal import attend, pairwise, relu_sums, softmax_attention
+
+FAST = [(form, name) for form in pairwise.FORMS for name in attend.implementations(pairwise.get(form))[2:]]
+SOFTMAX = [(form, name) for form, name in FAST if pairwise.get(form).normaliser == "softmax"]
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """A few queries a chunk, so that small inputs have many chunks, also ones that do not divide."""
+    monkeypatch.setattr(softmax_attention, "CHUNK_QUERIES", 8)
+    monkeypatch.setattr(softmax_attention, "LEAST_CHUNK_QUERIES", 1)
+    monkeypatch.setattr(softmax_attention, "FORWARD_BYTES", 4 * 60)
+    monkeypatch.setattr(softmax_attention, "BACKWARD_BYTES", 4 * 40)
+    monkeypatch.setattr(relu_sums, "BLOCK", 8)
+
+
+def operands(form, sizes, dtype="float64", masked=False, magnitude=1.0, seed=0):
+    """theta, phi, g, key_mask and w_out for sizes (B, N, M)."""
+    batch, queries, keys = sizes
+    generator = np.random.default_rng(seed)
+    channels = 1 if form == "concatenation" else 5
+    theta, phi = (magnitude * generator.normal(size=(batch, n, channels)) for n in (queries, keys))
+    g, w_out = generator.normal(size=(batch, keys, 6)), generator.normal(size=(6, 7))
+    key_mask = tf.constant(generator.random((batch, keys)) > 0.4) if masked else None
+    return *(tf.constant(x, dtype) for x in (theta, phi, g)), key_mask, tf.constant(w_out, dtype)
+
+
+def outputs(form, name, theta, phi, g, key_mask=None, w_out=None):
+    """y and the gradients of a function of it in theta, phi, g and w_out."""
+    sources = [theta, phi, g] if w_out is None else [theta, phi, g, w_out]
+    with tf.GradientTape() as tape:
+        tape.watch(sources)
+        y = attend.attend(pairwise.get(form), theta, phi, g, key_mask, w_out, name)
+        loss = tf.reduce_sum(tf.sin(y))
+    return [y, *tape.gradient(loss, sources)]
+
+
+def same(found, expected, tolerance):
+    for one, other in zip(found, expected, strict=True):
+        blocks.close(one, other, tolerance)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "graph"])
+@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (3, 7, 5), (2, 29, 12), (9, 4, 3), (1, 17, 70)], ids=str)
+@pytest.mark.parametrize(("form", "name"), FAST)
+def test_equals_the_definition(form, name, sizes, masked, compiled):
+    *most, w_out = operands(form, sizes, masked=masked)
+    run = tf.function(outputs) if compiled else outputs
+    same(run(form, name, *most), outputs(form, "dense", *most), 1e-12)
+    same(run(form, name, *most, w_out), outputs(form, "dense", *most, w_out), 1e-12)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_equals_the_definition_anywhere(data):
+    form, name = data.draw(st.sampled_from(FAST))
+    sizes = data.draw(st.tuples(st.integers(1, 5), st.integers(1, 40), st.integers(1, 40)))
+    more = dict(masked=data.draw(st.booleans()), magnitude=10.0 ** data.draw(st.integers(-6, 3)))
+    *most, _ = operands(form, sizes, seed=data.draw(st.integers(0, 99)), **more)
+    same(outputs(form, name, *most), outputs(form, "dense", *most), 1e-10)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
+@pytest.mark.parametrize(("form", "name"), [*FAST, *((form, "auto") for form in pairwise.FORMS)])
+def test_sizes_unknown_until_run_time(form, name, masked, jit_compile):
+    theta, phi, g, key_mask, w_out = operands(form, (3, 19, 11), masked=masked)
+
+    def run(theta, phi, g, key_mask, w_out):
+        return outputs(form, name, theta, phi, g, key_mask if masked else None, w_out)
+
+    unknown = [tf.TensorSpec([None, None, x.shape[-1]], x.dtype) for x in (theta, phi, g)]
+    signature = [*unknown, tf.TensorSpec([None, None], tf.bool), tf.TensorSpec(w_out.shape, w_out.dtype)]
+    function = tf.function(run, input_signature=signature, jit_compile=jit_compile)
+    mask = tf.ones(g.shape[:2], tf.bool) if key_mask is None else key_mask
+    expected = outputs(form, "dense", theta, phi, g, key_mask, w_out)
+    same(function(theta, phi, g, mask, w_out), expected, 1e-12)
+
+
+@pytest.mark.parametrize("form", pairwise.FORMS)
+def test_large_and_small_sizes_in_one_function(form, monkeypatch):
+    """The choice is made at run time where the sizes are known only then."""
+    monkeypatch.setattr(attend, "MATRIX_BYTES", 4 * 2 * 10 * 10)
+    *most, _ = operands(form, (2, 10, 10))
+    specs = [tf.TensorSpec([None, None, x.shape[-1]], x.dtype) for x in most[:3]]
+    function = tf.function(lambda *x: outputs(form, "auto", *x), input_signature=specs)
+    for sizes in ((2, 10, 10), (2, 30, 11), (1, 2, 3)):
+        theta, phi, g, *_ = operands(form, sizes)
+        same(function(theta, phi, g), outputs(form, "dense", theta, phi, g), 1e-12)
+
+
+def test_auto_picks_by_size():
+    def picked(form, sizes, channels=256):
+        batch, queries, keys = sizes
+        width = 1 if form == "concatenation" else channels
+        shapes = [(batch, queries, width), (batch, keys, width), (batch, keys, channels)]
+        graph = tf.Graph()
+        with graph.as_default():
+            inputs = [tf.zeros(shape) for shape in shapes]
+            few, many, is_few = attend._rule(pairwise.get(form), *inputs, None)
+        return few if is_few else many
+
+    assert picked("embedded_gaussian", (1, 4096, 4096)) == "one_piece"  # 64 MiB
+    assert picked("embedded_gaussian", (1, 4097, 4096)) == "chunked"
+    assert picked("gaussian", (8, 3136, 784)) == "chunked"
+    assert picked("dot_product", (1, 3136, 3136)) == "associated"
+    assert picked("dot_product", (1, 784, 196), 512) == "dense"
+    assert picked("concatenation", (1, 784, 784)) == "dense"
+    assert picked("concatenation", (1, 1024, 1024)) == "sorted"
+    assert picked("concatenation", (64, 784, 784)) == "sorted"
+
+
+def _sizes_in(graph):
+    """Elements of every tensor of a graph and of the functions it calls, where they are known."""
+    functions = graph._functions.values() if hasattr(graph, "_functions") else ()
+    yield from (
+        tensor.shape.num_elements() or 0 for op in graph.get_operations() for tensor in op.outputs if tensor.shape.rank
+    )
+    for function in functions:
+        if getattr(function, "graph", None) is not None:
+            yield from _sizes_in(function.graph)
+
+
+@pytest.mark.parametrize("form", pairwise.FORMS)
+def test_no_matrix_of_all_pairs_is_built(form):
+    """Neither forward nor backward, for sizes where that matters."""
+    channels, positions = 8, 8192
+    specs = [tf.TensorSpec([1, positions, 1 if form == "concatenation" else channels])] * 2
+    specs.append(tf.TensorSpec([1, positions, channels]))
+
+    def largest(name):
+        function = tf.function(lambda *x: outputs(form, name, *x)).get_concrete_function(*specs)
+        return max(_sizes_in(function.graph))
+
+    assert largest("dense") >= positions**2
+    assert largest("auto") <= positions**2 / 16
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("form", ["gaussian", "embedded_gaussian"])
+def test_second_order_gradients_in_one_piece(form):
+    theta, phi, g, key_mask, _ = operands(form, (2, 6, 5), masked=True)
+
+    def second(name):
+        sources = [theta, phi, g]
+        with tf.GradientTape() as outer:
+            outer.watch(sources)
+            first = outputs(form, name, theta, phi, g, key_mask)[1:]
+            total = tf.add_n([tf.reduce_sum(tf.square(gradient)) for gradient in first])
+        return outer.gradient(total, sources)
+
+    same(second("one_piece"), second("dense"), 1e-12)
+    same(tf.function(second)("one_piece"), second("dense"), 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("form", "name"), [("gaussian", "chunked"), ("embedded_gaussian", "chunked"), ("concatenation", "sorted")]
+)
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "graph"])
+def test_second_order_gradients_that_are_refused(form, name, compiled):
+    theta, phi, g, *_ = operands(form, (1, 6, 5))
+
+    def second():
+        with tf.GradientTape() as outer:
+            outer.watch(theta)
+            first = outputs(form, name, theta, phi, g)[1]
+            total = tf.reduce_sum(tf.square(first))
+        return outer.gradient(total, theta)
+
+    with pytest.raises(NotImplementedError, match=f"'{name}' evaluation .* implementation='dense'"):
+        (tf.function(second) if compiled else second)()
+
+
+HARD = {
+    "offsets": lambda a, b: (a + 100, b - 100),
+    "heavy_tails": lambda a, b: (a / np.abs(a[..., ::-1]), b / np.abs(b[..., ::-1])),
+    "ties": lambda a, b: (np.round(2 * a) / 2, np.round(2 * b) / 2),
+    "all_inactive": lambda a, b: (-np.abs(a), -np.abs(b)),
+    "all_active": lambda a, b: (np.abs(a), np.abs(b)),
+    "huge": lambda a, b: (1e18 * a, 1e18 * b),
+    "tiny": lambda a, b: (1e-18 * a, 1e-18 * b),
+    "one_value": lambda a, b: (np.ones_like(a), np.zeros_like(b)),
+}
+
+
+@pytest.mark.parametrize("sizes", [(300, 1), (50, 50), (1000, 3136)], ids=str)
+@pytest.mark.parametrize("case", HARD)
+def test_sorted_sums_lose_nothing(case, sizes):
+    """float32 within 1e-6 of the largest number of the float64 definition, values and gradients."""
+    generator = np.random.default_rng(3)
+    queries, keys = sizes
+    a, b = HARD[case](generator.normal(size=(1, queries)), generator.normal(size=(1, keys)))
+    a, b, v, dy = (
+        x.astype("float32") for x in (a, b, generator.normal(size=(1, keys, 8)), generator.normal(size=(1, queries, 8)))
+    )
+    a64, b64, v64, dy64 = (x.astype("float64") for x in (a, b, v, dy))
+    sums = a64[0, :, None] + b64[0]  # (N, M)
+    active = (sums > 0).astype("float64")
+    pairs = dy64[0] @ v64[0].T * active
+    expected = [np.maximum(sums, 0) @ v64[0], pairs.sum(1), pairs.sum(0), np.maximum(sums, 0).T @ dy64[0]]
+
+    a, b, v = map(tf.constant, (a, b, v))
+    with tf.GradientTape() as tape:
+        tape.watch((a, b, v))
+        y = relu_sums.relu_sums(a, b, v)
+    found = [y, *tape.gradient(y, (a, b, v), output_gradients=dy)]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one[0], other, rtol=0, atol=1e-6 * np.abs(other).max())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_sorted_sums_do_not_hide_what_is_not_finite(value):
+    b = np.zeros((1, 200))
+    b[0, 77] = value
+    assert not np.isfinite(
+        relu_sums.relu_sums(tf.ones([1, 5], "float64"), tf.constant(b), tf.ones([1, 200, 2], "float64"))
+    ).any()
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(("form", "name"), FAST)
+def test_sixteen_bits(form, name, dtype):
+    theta, phi, g, key_mask, w_out = operands(form, (2, 29, 12), masked=True)
+    sixteen = [tf.cast(x, dtype) for x in (theta, phi, g)]
+    found = outputs(form, name, *sixteen, key_mask, tf.cast(w_out, dtype))
+    assert all(x.dtype == dtype for x in found)
+    exact = [tf.cast(x, "float64") for x in sixteen]
+    expected = outputs(form, "dense", *exact, key_mask, tf.cast(tf.cast(w_out, dtype), "float64"))
+    same([tf.cast(x, "float64") for x in found], expected, {"float16": 1e-2, "bfloat16": 8e-2}[dtype])
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("flavour", blocks.FLAVOURS)
+@pytest.mark.parametrize("pool_before", [True, False], ids=["pool_before", "pool_after"])
+@pytest.mark.parametrize("extent", ["spacetime", "space", "time"])
+@pytest.mark.parametrize(("form", "name"), FAST)
+def test_layer_equals_the_equations(flavour, form, name, extent, pool_before):
+    kwargs = dict(pairwise=form, extent=extent, pool_size=(2, 2, 1), pool_before_projection=pool_before)
+    layer, weights = blocks.make_random(flavour, 3, implementation=name, dtype="float64", **kwargs)
+    x, mask = blocks.inputs(3), blocks.random_mask((2, 4))
+    expected, _ = blocks.oracle_block(x, weights, 3, mask=mask, **kwargs)
+    blocks.close(layer(x, mask=mask), expected, 1e-10)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("flavour", blocks.FLAVOURS)
+@pytest.mark.parametrize(("form", "name"), FAST)
+def test_layer_gradients_are_those_of_the_definition(flavour, form, name):
+    """Of x and of every weight."""
+    layer, weights = blocks.make_random(flavour, 2, pairwise=form, implementation=name, dtype="float64")
+    dense = blocks.make(flavour, 2, pairwise=form, implementation="dense", dtype="float64")
+    dense.build((None, None, None, blocks.CHANNELS))
+    blocks.assign(dense, weights)
+    x, r = blocks.inputs(2, positions=(7, 9)), blocks.inputs(2, positions=(7, 9), seed=4)
+    found, expected = (
+        blocks.gradients(each, x, blocks.trainable(blocks.variables(each)), r) for each in (layer, dense)
+    )
+    assert found.keys() == expected.keys()
+    for source, gradient in expected.items():
+        blocks.close(found[source], gradient, 1e-11)
+
+
+@pytest.mark.parametrize("flavour", blocks.FLAVOURS)
+def test_wrong_implementations(flavour):
+    with pytest.raises(
+        ValueError, match="`implementation` must be one of .*'chunked'.* for pairwise='gaussian'.*sorted"
+    ):
+        blocks.make(flavour, 1, pairwise="gaussian", implementation="sorted")
+    with pytest.raises(ValueError, match="'associated' for pairwise='dot_product'. Received: implementation='chunked'"):
+        blocks.make(flavour, 1, pairwise="dot_product", implementation="chunked")
+
+
+def test_attention_scores_come_with_any_implementation():
+    layer, weights = blocks.make_random("keras", 1, implementation="chunked", dtype="float64")
+    x = blocks.inputs(1)
+    z, attention = layer(x, return_attention_scores=True)
+    expected, expected_attention = oracle.block(x, weights, pool_size=(2,))
+    blocks.close(z, expected, 1e-12)
+    blocks.close(attention, expected_attention[:, 0], 1e-12)
