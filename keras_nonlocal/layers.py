@@ -138,6 +138,15 @@ class NonLocal3D(_KerasNonLocal, keras.layers.Layer):
         seed: theta and phi would start with the same weights.
       kernel_regularizer: for the kernels and w_f. Default none.
       bias_regularizer: for the biases of theta, phi, g and W_z. Default none.
+      implementation: how the sum is evaluated. It changes memory and time, never the function:
+        "auto" (default) picks by the number of positions, and never builds a large N x M matrix;
+        "dense" builds it, as the equations say;
+        "one_piece" (softmax forms) builds it, and keeps it for the gradient;
+        "chunked" (softmax forms) goes by chunks of queries, in memory linear in N, and computes their weights once more
+        for the gradient;
+        "associated" (dot products) multiplies phi^T g first, O(N);
+        "sorted" (concatenation) sorts one number per key and sums from both ends, O(N log N).
+        Gradients of gradients exist for all but "chunked" and "sorted", which refuse them.
       **kwargs: `name`, `dtype` and what else a Keras layer takes. Under a mixed precision dtype the normalisation,
         softmax or 1/N, is done in float32.
 
@@ -151,10 +160,11 @@ class NonLocal3D(_KerasNonLocal, keras.layers.Layer):
     | the paper's text | False | False | not said | not said | (1, 2, 2) |
 
     Call arguments: `inputs`; `mask`, boolean, True for valid positions, (batch, T, H, W), (batch, T) or (batch,);
-    `return_attention_scores`, to also get the attention, (batch, T*H*W, number of keys).
+    `return_attention_scores`, to also get the attention, (batch, T*H*W, number of keys), for which it is built densely.
 
     Raises:
-      ValueError: for an argument out of range, inputs of another rank, or more pooling than positions.
+      ValueError: for an argument out of range, an `implementation` of another form, inputs of another rank, or more
+        pooling than positions.
       TypeError: when called on a symbolic tensor of tf_keras; those need keras_nonlocal.tfm.layers.NonLocal3D.
 
     Example:

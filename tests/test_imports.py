@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "keras_nonlocal"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # The maths knows nothing of the layers, the layers nothing of the models.
-LAYERING = ["pairwise", "attend", "_batch_norm", "_non_local", "layers"]
+LAYERING = ["pairwise", "loops", "softmax_attention", "relu_sums", "attend", "_batch_norm", "_non_local", "layers"]
 
 
 def _name(path):
@@ -74,7 +74,18 @@ def test_the_layer_imports_one_way(level):
 
 
 def test_the_maths_knows_no_keras():
-    for name in ("pairwise", "attend", "positions", "_non_local", "_batch_norm", "_functional", "surgery"):
+    for name in (
+        "pairwise",
+        "loops",
+        "softmax_attention",
+        "relu_sums",
+        "attend",
+        "positions",
+        "_non_local",
+        "_batch_norm",
+        "_functional",
+        "surgery",
+    ):
         assert not _imports_any(PACKAGE / f"{name}.py", "keras", "tf_keras"), name
 
 

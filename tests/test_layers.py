@@ -630,6 +630,7 @@ def _every_argument(module, rank):
         "kernel_initializer": module.initializers.HeNormal(seed=3),
         "kernel_regularizer": module.regularizers.L2(0.1),
         "bias_regularizer": module.regularizers.L1(0.2),
+        "implementation": "sorted",
         "name": "here",
         "dtype": "mixed_bfloat16",
         "trainable": False,

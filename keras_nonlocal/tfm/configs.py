@@ -31,6 +31,7 @@ class NonLocalBlock(hyperparams.Config):
     use_bias: bool = True
     use_out_bias: bool = True
     kernel_initializer: str | None = None
+    implementation: str = "auto"
 
 
 @dataclasses.dataclass

@@ -59,6 +59,9 @@ CASES = (
     Case("3d_concatenation_masked", 3, {"pairwise": "concatenation", "use_bias": False}, (4, 4, 4), masked=True),
     Case("2d_unembedded_dot_product", 2, {"pairwise": "unembedded_dot_product", "pool_size": None}, (3, 4)),
     Case("3d_pool_time_masked", 3, {"pool_size": (2, 2, 2), "inner_channels": 3}, (5, 5, 4), masked=True),
+    Case("1d_chunked_masked", 1, {"implementation": "chunked"}, (600,), masked=True),  # chunks of 300
+    Case("2d_associated", 2, {"pairwise": "dot_product", "implementation": "associated"}, (5, 4)),
+    Case("1d_sorted", 1, {"pairwise": "concatenation", "implementation": "sorted", "pool_size": 1}, (130,)),  # 2 blocks
 )
 
 
