@@ -12,16 +12,17 @@ class FusedBatchNormMixin:
 
     The layer keeps its arguments, its config and its variables. The kernel takes (N, H, W, C): inputs of any rank with
     channels last are reshaped to that, because its form for (N, T, H, W, C) is slower by a factor of two to three, and
-    so is a normalisation put together from reductions. What the kernel does not do, such as a mask, synchronised
-    statistics, another axis or float64, is left to the layer's own call. An empty batch leaves the moving statistics as
-    they are, where either Keras makes them NaN.
+    so is a normalisation put together from reductions. What the kernel does not do, such as statistics under a mask or
+    of all replicas, another axis or float64, is left to the layer's own call. An empty batch leaves the moving
+    statistics as they are, where either Keras makes them NaN.
 
     A flavour sets `_batch_training`, `_own_options` and `_move`.
     """
 
     def call(self, inputs, training=None, mask=None):
         batch_statistics = self._batch_training(training)
-        if mask is not None or batch_statistics is None or not self._kernel_takes(inputs):
+        masked = mask is not None and batch_statistics  # moving statistics know of no mask
+        if masked or batch_statistics is None or not self._kernel_takes(inputs):
             return super().call(inputs, training=training, mask=mask)
         *positions, channels = _dims(inputs)
         gamma = self._parameter(self.gamma, 1.0, channels)
