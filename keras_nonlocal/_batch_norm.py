@@ -4,6 +4,8 @@ import math
 
 import tensorflow as tf
 
+from keras_nonlocal.positions import dims
+
 KERNEL_DTYPES = ("float16", "bfloat16", "float32")  # of the inputs; statistics, gamma and beta are float32
 
 
@@ -24,7 +26,7 @@ class FusedBatchNormMixin:
         masked = mask is not None and batch_statistics  # moving statistics know of no mask
         if masked or batch_statistics is None or not self._kernel_takes(inputs):
             return super().call(inputs, training=training, mask=mask)
-        *positions, channels = _dims(inputs)
+        *positions, channels = dims(inputs)
         gamma = self._parameter(self.gamma, 1.0, channels)
         beta = self._parameter(self.beta, 0.0, channels)
         x = tf.reshape(inputs, [*_three_axes(positions), channels])  # (*positions, C) -> (N, H, W, C)
@@ -83,11 +85,6 @@ def _kernel(x, gamma, beta, mean, variance, epsilon, is_training):
         x=x, scale=gamma, offset=beta, mean=mean, variance=variance, epsilon=epsilon, is_training=is_training
     )
     return y, mean, variance
-
-
-def _dims(x):
-    """The sizes of x, as numbers where they are known and tensors elsewhere."""
-    return [tf.shape(x)[i] if size is None else size for i, size in enumerate(x.shape)]
 
 
 def _three_axes(positions):
