@@ -6,7 +6,16 @@ from keras_nonlocal import errors, layers
 from keras_nonlocal.models import video_resnet
 
 
-def C2D(depth=50, input_shape=(8, 224, 224, 3), classes=400, dropout=0.5, include_top=True, name="c2d", **arguments):
+def C2D(
+    depth=50,
+    input_shape=(8, 224, 224, 3),
+    classes=400,
+    dropout=0.5,
+    include_top=True,
+    window=None,
+    name="c2d",
+    **arguments,
+):
     """C2D, the paper's baseline: a 2D ResNet run over the frames, which meet in pooling only (Table 1).
 
     Args:
@@ -15,12 +24,17 @@ def C2D(depth=50, input_shape=(8, 224, 224, 3), classes=400, dropout=0.5, includ
       classes: of the classifier. Default 400, Kinetics.
       dropout: rate before the classifier. Default 0.5.
       include_top: end in the classifier's logits; otherwise in res5's feature map.
+      window: (T', H', W') of res5 that the classifier looks at, sliding over what larger clips leave of it: the fully
+        convolutional test of the official code and SlowFast, for which it is what the training crops left, as (4, 7, 7)
+        of 8 frames of 224 x 224. The output is then the softmax averaged over all places. Default None: the classifier
+        looks at the average of all of res5, and the output are its logits.
       name: of the model.
       **arguments: `non_local`, `non_local_block`, `temporal_stride`, `stem`, `block_counts`, `width`, ..., those of
         keras_nonlocal.models.video_resnet.video_resnet.
 
     Returns:
-      A functional keras.Model from clips to logits (B, classes), or to (B, T', H', W', C).
+      A functional keras.Model from clips to logits (B, classes), with `window` to probabilities (B, classes), without
+      the top to (B, T', H', W', C).
 
     Raises:
       ValueError: for an argument out of range, naming it.
@@ -31,7 +45,7 @@ def C2D(depth=50, input_shape=(8, 224, 224, 3), classes=400, dropout=0.5, includ
     >>> model.output_shape
     (None, 400)
     """
-    return _model(depth, input_shape, classes, dropout, include_top, name, inflate=None, **arguments)
+    return _model(depth, input_shape, classes, dropout, include_top, window, name, inflate=None, **arguments)
 
 
 def I3D(
@@ -40,6 +54,7 @@ def I3D(
     classes=400,
     dropout=0.5,
     include_top=True,
+    window=None,
     name="i3d",
     inflate="3x1x1",
     **arguments,
@@ -57,10 +72,10 @@ def I3D(
     >>> keras_nonlocal.models.I3D(50, input_shape=(32, 224, 224, 3), temporal_stride=8).output_shape
     (None, 400)
     """
-    return _model(depth, input_shape, classes, dropout, include_top, name, inflate=inflate, **arguments)
+    return _model(depth, input_shape, classes, dropout, include_top, window, name, inflate=inflate, **arguments)
 
 
-def _model(depth, input_shape, classes, dropout, include_top, name, **arguments):
+def _model(depth, input_shape, classes, dropout, include_top, window, name, **arguments):
     if "block_counts" not in arguments:
         if depth not in video_resnet.BLOCK_COUNTS:
             raise ValueError(f"`depth` must be one of {list(video_resnet.BLOCK_COUNTS)}. Received: depth={depth!r}")
@@ -69,8 +84,14 @@ def _model(depth, input_shape, classes, dropout, include_top, name, **arguments)
     x = video_resnet.video_resnet(keras, layers, inputs, **arguments)["5"]
     if include_top:
         errors.check_positive_int("classes", classes)
-        x = keras.layers.GlobalAveragePooling3D(name="pool5")(x)
+        if window is None:
+            x = keras.layers.GlobalAveragePooling3D(name="pool5")(x)
+        else:
+            x = keras.layers.AveragePooling3D(tuple(window), strides=1, name="pool5")(x)
         x = keras.layers.Dropout(dropout, name="dropout")(x)
         initializer = keras.initializers.RandomNormal(stddev=0.01)
         x = keras.layers.Dense(classes, kernel_initializer=initializer, dtype="float32", name="pred")(x)
+        if window is not None:
+            x = keras.layers.Softmax(name="softmax")(x)
+            x = keras.layers.GlobalAveragePooling3D(name="places")(x)
     return keras.Model(inputs, x, name=name)

@@ -15,6 +15,7 @@ STEMS = {
     "official": (2, 0, 0),  # 224 -> 112 -> 55
     "slowfast": (2, 0, 1),  # 224 -> 112 -> 56
     "paper": (3, 1, 1),  # Table 1's 3 x 3 x 3
+    "mmaction2": (1, 0, 1),  # drops every second frame
 }
 
 
@@ -29,9 +30,11 @@ def video_resnet(
     stem="official",
     non_local=None,
     non_local_block=None,
+    group_frames=None,
     norm_momentum=0.9,
     norm_epsilon=1e-5,
     norm_synchronized=False,
+    norm_frozen=False,
     kernel_regularizer=None,
 ):
     """Builds the graph from a clip to the last feature map.
@@ -45,13 +48,17 @@ def video_resnet(
       inflate: None for C2D; "3x1x1" or "3x3x3" for I3D, the kernel put into every second residual block.
       temporal_stride: of the whole network, 2 (the 8x8 and 32x4 models: one pooling, after res2) or 8 (the 32x2 and
         128x1 models of Table 1: also in conv1 and pool1). Default 2.
-      stem: whose pool1: "official" (default), "slowfast" or "paper".
+      stem: whose pool1: "official" (default), "slowfast", "paper" or "mmaction2".
       non_local: where the non-local blocks go, as {"res3": [1, 3], "res4": [1, 3, 5]}: after the residual blocks of
         these indices, counted from 0. Default nowhere.
       non_local_block: arguments of NonLocal3D. Default none, the official code's block.
+      group_frames: frames that the non-local blocks of a stage see at a time, as {"res3": 4}: the official code's
+        long-clip models. Default all frames, everywhere.
       norm_momentum: of every batch norm, here and in the non-local blocks.
       norm_epsilon: of every batch norm.
       norm_synchronized: batch statistics over all replicas.
+      norm_frozen: the affine form of the long-clip and detection recipes: every batch norm keeps the statistics, gamma
+        and beta that it is loaded with, and the non-local blocks have none.
       kernel_regularizer: of every kernel.
 
     Returns:
@@ -62,8 +69,11 @@ def video_resnet(
     """
     _check(block_counts, inflate, temporal_stride, stem)
     placement = checked_placement(non_local, block_counts)
+    group_frames = {stage: frames for stage, frames in (group_frames or {}).items() if frames}
+    for stage in group_frames:
+        errors.check_choice("group_frames", stage, STAGES)
     layers = keras.layers
-    norm = dict(momentum=norm_momentum, epsilon=norm_epsilon, synchronized=norm_synchronized)
+    norm = dict(momentum=norm_momentum, epsilon=norm_epsilon, synchronized=norm_synchronized, trainable=not norm_frozen)
 
     def conv(x, filters, kernel, name, strides=(1, 1, 1), last_of_block=False, activate=True):
         if any(s > 1 for s in strides) and any(k > 1 for k in kernel):
@@ -117,7 +127,13 @@ def video_resnet(
                     kernel_regularizer=kernel_regularizer,
                     bias_regularizer=kernel_regularizer,
                 )
-                x = ours.NonLocal3D(**{**options, **(non_local_block or {})}, name=f"{stage}_{i}_nonlocal")(x)
+                options |= non_local_block or {}
+                if stage in group_frames:
+                    options["group_frames"] = group_frames[stage]
+                if norm_frozen:
+                    # A frozen gamma of 0 would keep the block the identity for ever; without norm W_z starts at 0.
+                    options["norm"] = None
+                x = ours.NonLocal3D(**options, name=f"{stage}_{i}_nonlocal")(x)
         endpoints[stage[-1]] = x
         if stage == "res2":
             x = layers.MaxPooling3D((2, 1, 1), name="pool2")(x)

@@ -1,0 +1,262 @@
+"""Checkpoint files of any format as named arrays, the format recognised by what is in the file."""
+
+import dataclasses
+import hashlib
+import io
+import mmap
+import pathlib
+import zipfile
+
+import numpy as np
+
+from keras_nonlocal.weights import pickles
+from keras_nonlocal.weights.pickles import CheckpointError, Refused, Storage, Tensor
+
+# The pickle of a torch file, which has names and shapes and no numbers.
+MAX_TORCH_PICKLE = 64 * 2**20
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+LEGACY_PROTOCOL = 1001
+# Where the state dict is, in the order in which they are looked for.
+STATE_KEYS = ("blobs", "model_state", "state_dict")
+LICENCES = {
+    "official": "CC-BY-NC 4.0 (facebookresearch/video-nonlocal-net): for your own non-commercial use, not to be passed on",
+    "slowfast": "Apache-2.0 (facebookresearch/SlowFast); files converted from the official code stay CC-BY-NC 4.0",
+    "mmaction2": "Apache-2.0 (open-mmlab/mmaction2)",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds.
+
+    Args:
+      path: of the file.
+      sha256: of the file, in hex.
+      source: whose names the tensors have: "official", "slowfast" or "mmaction2".
+      tensors: {name: array}, in the file's own layout, as read-only views.
+      skipped: {name: why} of what is no weight.
+      config: the text of the configuration in the file, or None.
+    """
+
+    path: str
+    sha256: str
+    source: str
+    tensors: dict
+    skipped: dict
+    config: str | None = None
+
+    @property
+    def licence(self):
+        return LICENCES[self.source]
+
+
+def read(path, source="auto"):
+    """Reads a checkpoint and executes nothing of it; PyTorch and Caffe2 are not needed.
+
+    Args:
+      path: an official .pkl, a SlowFast .pyth or .pkl, an mmaction2 .pth, or a .safetensors with names of one of them.
+      source: "auto" for whose names the tensors have; or "official", "slowfast" (whose .pkl files have official names
+        and its own stem) or "mmaction2".
+
+    Returns:
+      A Checkpoint.
+
+    Raises:
+      CheckpointError: for a file that is not one, is damaged, or asks for more than weights.
+
+    Example:
+
+    >>> keras_nonlocal.weights.read("i3d_nonlocal_32x2_IN_pretrain_400k.pkl").tensors["conv1_w"].shape
+    (64, 3, 5, 7, 7)
+    """
+    path = pathlib.Path(path)
+    try:
+        with open(path, "rb") as file:
+            size = path.stat().st_size
+            if not size:
+                raise CheckpointError("The file is empty.")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                sha256 = hashlib.sha256(content).hexdigest()
+                values, config = _values(path, content)
+        tensors, skipped = _sorted_out(values)
+        source = _source(tensors, source)
+    except OSError as e:
+        raise CheckpointError(f"{path}: {e.strerror or e}.") from None
+    except CheckpointError as e:
+        raise CheckpointError(f"{path}: {e}") from None
+    return Checkpoint(str(path), sha256, source, tensors, skipped, config)
+
+
+def _values(path, content):
+    """{name: value} of the file, and the configuration in it."""
+    start = content[:16]
+    if start.startswith(b"PK\x03\x04"):
+        return _state(_read_zip(path, len(content)))
+    if start.lstrip()[:1] == b"<":
+        raise CheckpointError("This is an HTML page, so the download went wrong.")
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < len(content):
+        return _read_safetensors(path), None
+    value = pickles.read(content)
+    if type(value) is int and value == LEGACY_MAGIC:
+        return _state(_read_legacy(content))
+    if content.tell() != len(content):
+        raise CheckpointError("Something follows the pickle, as no checkpoint has it: refused.")
+    return _state(value)
+
+
+def _state(value):
+    """The dict of tensors in what a file holds, and the configuration beside it."""
+    if type(value) is not dict:
+        raise CheckpointError(f"A checkpoint is a dict of names and arrays; this is a {type(value).__name__}.")
+    for key in STATE_KEYS:
+        if key in value:
+            state = value[key]
+            if type(state) is not dict:
+                raise CheckpointError(f"{key!r} must be a dict of names and arrays; it is a {type(state).__name__}.")
+            config = value.get("cfg")
+            return state, config if isinstance(config, str) else None
+    return value, None
+
+
+def _sorted_out(values):
+    """The arrays of weights among the values, and why the others are none."""
+    tensors, skipped = {}, {}
+    for name, value in values.items():
+        if not isinstance(name, str):
+            raise CheckpointError(f"Names are text; there is one of type {type(name).__name__}.")
+        shown = name[:100]
+        value = value.array() if isinstance(value, Tensor) else value
+        if name.endswith("_momentum") or name in ("lr", "model_iter"):
+            skipped[name] = "state of the training"
+        elif name.endswith("num_batches_tracked"):
+            skipped[name] = "a counter of the training"
+        elif isinstance(value, Refused):
+            raise CheckpointError(f"{shown!r} is {value.reason}, not an array of numbers.")
+        elif not isinstance(value, np.ndarray):
+            raise CheckpointError(f"{shown!r} is a {type(value).__name__}, not an array of numbers.")
+        elif value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise CheckpointError(f"{shown!r} has numbers that are not finite.")
+        else:
+            tensors[name] = value
+    if not tensors:
+        raise CheckpointError("There are no weights in it.")
+    return tensors, skipped
+
+
+def _source(tensors, source):
+    known = {
+        "official": any(name in tensors for name in ("conv1_w", "pred_w")),
+        "slowfast": any(name.startswith("s1.pathway0_stem.") for name in tensors),
+        "mmaction2": any(name.startswith(("backbone.conv1.", "backbone.layer")) for name in tensors),
+    }
+    found = next((name for name, is_it in known.items() if is_it), None)
+    if source == "auto":
+        if found is None:
+            raise CheckpointError(
+                "Its names are neither the official code's, SlowFast's nor mmaction2's, such as "
+                f"{next(iter(tensors))[:60]!r}; give `source` if it is one of theirs all the same."
+            )
+        return found
+    if source not in known:
+        raise CheckpointError(f"`source` must be 'auto' or one of {list(known)}. Received: source={source!r}")
+    # SlowFast's model zoo has networks trained with its own code and stored under official names.
+    if found not in (None, source) and (source, found) != ("slowfast", "official"):
+        raise CheckpointError(f"Its names are those of {found}, but `source` says {source!r}.")
+    return source
+
+
+def _read_zip(path, size):
+    """What torch.save has written since PyTorch 1.6."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = {entry.filename: entry for entry in archive.infolist()}
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
+                raise CheckpointError("It is a compressed zip, which torch.save does not write: refused.")
+            if sum(entry.file_size for entry in entries.values()) > size:
+                raise CheckpointError("Its entries are larger together than the file: refused.")
+            pickled = [name for name in entries if name == "data.pkl" or name.endswith("/data.pkl")]
+            if len(pickled) != 1:
+                raise CheckpointError("It is a zip without a data.pkl, so torch.save has not written it.")
+            folder = pickled[0].removesuffix("data.pkl")
+            if entries[pickled[0]].file_size > MAX_TORCH_PICKLE:
+                raise CheckpointError(f"Its data.pkl has more than {MAX_TORCH_PICKLE} bytes.")
+            order = archive.read(entries[f"{folder}byteorder"]) if f"{folder}byteorder" in entries else b"little"
+            if order not in (b"little", b"big"):
+                raise CheckpointError("Its byte order is neither little nor big.")
+            storages = {}
+            value = pickles.read(io.BytesIO(archive.read(entries[pickled[0]])), _persistent(storages))
+            for storage in storages.values():
+                entry = entries.get(f"{folder}data/{storage.key}")
+                if entry is None:
+                    raise CheckpointError(f"Its data/{storage.key} is missing.")
+                if entry.file_size != storage.count * storage.dtype.itemsize:
+                    raise CheckpointError(
+                        f"data/{storage.key} has {entry.file_size} bytes and is declared as {storage.count} numbers of "
+                        f"{storage.dtype}."
+                    )
+                _fill(storage, archive.read(entry), order == b"big")
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError) as e:
+        raise CheckpointError(f"It is a damaged zip: {e}.") from None
+    return value
+
+
+def _read_legacy(content):
+    """What torch.save wrote before 1.6, from after its magic number: four pickles, then the storages' numbers."""
+    version = pickles.read(content)
+    if type(version) is not int or version != LEGACY_PROTOCOL:
+        raise CheckpointError(f"It is a PyTorch file of another protocol than {LEGACY_PROTOCOL}.")
+    system = pickles.read(content)
+    if type(system) is not dict or not system.get("little_endian", True):
+        raise CheckpointError("It is an old PyTorch file that a big-endian machine has written.")
+    storages = {}
+    value = pickles.read(content, _persistent(storages))
+    keys = pickles.read(content)
+    if type(keys) is not list or not all(isinstance(key, str) for key in keys) or set(keys) != set(storages):
+        raise CheckpointError("Its list of storages is not that of its tensors.")
+    for key in keys:
+        storage = storages[key]
+        count = int.from_bytes(content.read(8), "little")
+        if count != storage.count:
+            raise CheckpointError(f"Storage {key} has {count} numbers and is declared with {storage.count}.")
+        data = content.read(count * storage.dtype.itemsize)
+        if len(data) < count * storage.dtype.itemsize:
+            raise CheckpointError("It is cut off.")
+        _fill(storage, data, False)
+    if content.tell() != len(content):
+        raise CheckpointError("Something follows the weights, as no checkpoint has it: refused.")
+    return value
+
+
+def _persistent(storages):
+    """A function from torch's persistent ids to Storages, which it also puts into `storages`."""
+
+    def find(identifier):
+        if type(identifier) is not tuple or len(identifier) < 5 or identifier[0] != "storage":
+            raise CheckpointError("It refers to something that is no storage.")
+        _, dtype, key, _, count = identifier[:5]
+        valid = isinstance(dtype, np.dtype) and isinstance(key, str) and type(count) is int and count >= 0
+        if not valid or identifier[5:] not in ((), (None,)):
+            raise CheckpointError("It refers to a storage in a way that torch.save does not.")
+        storage = storages.setdefault(key, Storage(key, dtype, count))
+        if (storage.dtype, storage.count) != (dtype, count):
+            raise CheckpointError(f"Storage {key!r:.40} is declared twice, differently.")
+        return storage
+
+    return find
+
+
+def _fill(storage, data, big_endian):
+    array = np.frombuffer(data, storage.dtype)
+    storage.array = array.byteswap() if big_endian else array
+
+
+def _read_safetensors(path):
+    try:
+        import safetensors
+    except ImportError:
+        raise CheckpointError("It is a safetensors file: `pip install 'keras_nonlocal[convert]'` to read it.") from None
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (safetensors.SafetensorError, TypeError, ValueError) as e:
+        raise CheckpointError(f"It is a safetensors file that cannot be read: {str(e)[:200]}.") from None
