@@ -31,11 +31,13 @@ class Report:
       checkpoint: the reading.Checkpoint.
       rows: a Row for every variable of the model.
       skipped: {tensor: why it is not in the model}.
+      arguments: of the network, as far as they are known; see variants.arguments.
     """
 
     checkpoint: reading.Checkpoint
     rows: list
     skipped: dict
+    arguments: dict
 
     def __str__(self):
         lines = [
@@ -44,9 +46,8 @@ class Report:
             f"  names of {self.checkpoint.source}; licence: {self.checkpoint.licence}",
             f"  {len(self.rows)} variables, {len(self.skipped)} tensors skipped",
         ]
-        width, source = (
-            max(len(text) for text in column) for column in zip(*((r.variable, r.tensor) for r in self.rows))
-        )
+        width = max(len(row.variable) for row in self.rows)
+        source = max(len(row.tensor) for row in self.rows)
         for row in self.rows:
             shape = "x".join(map(str, row.shape)) or "scalar"
             lines.append(f"  {row.variable:<{width}}  {row.tensor:<{source}}  {shape:>18}  norm {row.norm:.6g}")
@@ -88,7 +89,7 @@ def load(model, path, source="auto", **options):
     if unknown:
         raise CheckpointError(f"{path}: {_list(unknown)} belong to no network of {checkpoint.source}.")
     expected = variants.arguments(checkpoint, targets, options)
-    problems = _placement_differences(expected, variables) + _unknown_differences(expected, layers, variables)
+    problems = _placement_differences(expected, variables) + _size_differences(expected, layers, variables)
     problems = problems or variants.differences(expected, layers)
     if problems:
         raise CheckpointError(f"{path}: the model cannot compute what the checkpoint does: {_list(problems, '; ')}.")
@@ -96,7 +97,8 @@ def load(model, path, source="auto", **options):
     for target, variable in variables.items():
         if target in targets:
             name, array = targets.pop(target)
-            values[target] = _converted(path, name, array, target, variable)
+            ours = checkpoint.source == reading.OURS
+            values[target] = _converted(path, name, array, target, variable, ours)
         else:
             name, values[target] = _of_affine(path, target, variable, layers, expected)
         norm = float(np.linalg.norm(np.asarray(values[target], np.float64)))
@@ -106,7 +108,7 @@ def load(model, path, source="auto", **options):
         raise CheckpointError(f"{path}: the model has nowhere to put {_list(surplus)}.")
     for target, value in values.items():
         variables[target].assign(value)
-    return Report(checkpoint, rows, skipped)
+    return Report(checkpoint, rows, skipped, expected)
 
 
 def targets_of(checkpoint):
@@ -123,6 +125,11 @@ def targets_of(checkpoint):
         else:
             targets[target] = name, array
     return targets, unknown
+
+
+def variables_of(model):
+    """{(layer, weight): variable} of a model of keras_nonlocal.models."""
+    return _variables(model, _layers(model))
 
 
 def _layers(model):
@@ -180,7 +187,7 @@ def _placement_differences(expected, variables):
     return found
 
 
-def _unknown_differences(expected, layers, variables):
+def _size_differences(expected, layers, variables):
     """What differs in which weights there are and how large they are, by the name of the option."""
     found = []
 
@@ -190,14 +197,16 @@ def _unknown_differences(expected, layers, variables):
 
     kernel = variables["conv1", "kernel"].shape
     compare("width", kernel[-1], expected["width"])
-    times = {
-        layer[-8:]: 3 for (layer, w), v in variables.items() if w == "kernel" and "branch2" in layer and v.shape[0] == 3
+    inflated = {
+        layer[-len("branch2a") :]
+        for (layer, weight), variable in variables.items()
+        if weight == "kernel" and "branch2" in layer and variable.shape[0] == 3
     }
-    inflate = "3x1x1" if "branch2a" in times else "3x3x3" if "branch2b" in times else None
+    inflate = "3x1x1" if "branch2a" in inflated else "3x3x3" if "branch2b" in inflated else None
     compare("inflate", inflate, expected["inflate"])
     if (names.CLASSIFIER, "kernel") in variables:
         compare("classes", variables[names.CLASSIFIER, "kernel"].shape[-1], expected.get("classes"))
-    for name, layer in layers.items():
+    for layer in layers.values():
         if hasattr(layer, "pool_before_projection"):
             block = expected["non_local_block"]
             compare("norm", "batch_norm" if layer.norm is not None else None, block.get("norm"))
@@ -206,10 +215,12 @@ def _unknown_differences(expected, layers, variables):
     return list(dict.fromkeys(found))
 
 
-def _converted(path, name, array, target, variable):
+def _converted(path, name, array, target, variable, ours):
     """A tensor in our layout: (O, I, T, H, W) -> (T, H, W, I, O), or (I, O) for what is a Dense here."""
     value = np.asarray(array, np.float32)
-    if target[1].endswith("kernel"):
+    if ours:
+        pass
+    elif target[1].endswith("kernel"):
         if len(variable.shape) == 5:
             value = value[:, :, None] if value.ndim == 4 else value
             value = value.transpose(2, 3, 4, 1, 0) if value.ndim == 5 else value

@@ -16,12 +16,15 @@ from keras_nonlocal.weights.pickles import CheckpointError, Refused, Storage, Te
 MAX_TORCH_PICKLE = 64 * 2**20
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
+# A safetensors file of our own, with our names and layout.
+OURS = "keras_nonlocal"
 # Where the state dict is, in the order in which they are looked for.
 STATE_KEYS = ("blobs", "model_state", "state_dict")
 LICENCES = {
-    "official": "CC-BY-NC 4.0 (facebookresearch/video-nonlocal-net): for your own non-commercial use, not to be passed on",
+    "official": "CC-BY-NC 4.0 (facebookresearch/video-nonlocal-net): not for commercial use, not to be passed on",
     "slowfast": "Apache-2.0 (facebookresearch/SlowFast); files converted from the official code stay CC-BY-NC 4.0",
     "mmaction2": "Apache-2.0 (open-mmlab/mmaction2)",
+    OURS: "that of the checkpoint it was imported from",
 }
 
 
@@ -32,7 +35,7 @@ class Checkpoint:
     Args:
       path: of the file.
       sha256: of the file, in hex.
-      source: whose names the tensors have: "official", "slowfast" or "mmaction2".
+      source: whose names the tensors have: "official", "slowfast", "mmaction2", or "keras_nonlocal".
       tensors: {name: array}, in the file's own layout, as read-only views.
       skipped: {name: why} of what is no weight.
       config: the text of the configuration in the file, or None.
@@ -54,7 +57,8 @@ def read(path, source="auto"):
     """Reads a checkpoint and executes nothing of it; PyTorch and Caffe2 are not needed.
 
     Args:
-      path: an official .pkl, a SlowFast .pyth or .pkl, an mmaction2 .pth, or a .safetensors with names of one of them.
+      path: an official .pkl, a SlowFast .pyth or .pkl, an mmaction2 .pth, or a .safetensors with names of one of
+        them or of our own.
       source: "auto" for whose names the tensors have; or "official", "slowfast" (whose .pkl files have official names
         and its own stem) or "mmaction2".
 
@@ -95,7 +99,7 @@ def _values(path, content):
     if start.lstrip()[:1] == b"<":
         raise CheckpointError("This is an HTML page, so the download went wrong.")
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < len(content):
-        return _read_safetensors(path), None
+        return _read_safetensors(path)
     value = pickles.read(content)
     if type(value) is int and value == LEGACY_MAGIC:
         return _state(_read_legacy(content))
@@ -148,6 +152,7 @@ def _source(tensors, source):
         "official": any(name in tensors for name in ("conv1_w", "pred_w")),
         "slowfast": any(name.startswith("s1.pathway0_stem.") for name in tensors),
         "mmaction2": any(name.startswith(("backbone.conv1.", "backbone.layer")) for name in tensors),
+        OURS: "conv1/kernel" in tensors,
     }
     found = next((name for name, is_it in known.items() if is_it), None)
     if source == "auto":
@@ -257,6 +262,7 @@ def _read_safetensors(path):
         raise CheckpointError("It is a safetensors file: `pip install 'keras_nonlocal[convert]'` to read it.") from None
     try:
         with safetensors.safe_open(path, framework="np") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            config = (file.metadata() or {}).get(OURS)
+            return {name: file.get_tensor(name) for name in file.keys()}, config  # noqa: SIM118 (not a dict)
     except (safetensors.SafetensorError, TypeError, ValueError) as e:
         raise CheckpointError(f"It is a safetensors file that cannot be read: {str(e)[:200]}.") from None

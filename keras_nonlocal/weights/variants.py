@@ -1,17 +1,21 @@
 """Which of the networks a checkpoint belongs to: told by its tensors and its configuration, or known of its source."""
 
+import json
 import re
 
 from keras_nonlocal import errors
 from keras_nonlocal.models import video_resnet
+from keras_nonlocal.weights import reading
 from keras_nonlocal.weights.pickles import CheckpointError
 
-# What a file does not tell and its source's code settles, unless the caller says otherwise. temporal_stride is None
+# What a file does not tell and its source's code and released models settle, unless the caller says otherwise. None
 # where a source has both.
 CONVENTIONS = {
-    "official": dict(stem="official", temporal_stride=None, pool_before_projection=True, scale=True),
-    "slowfast": dict(stem="slowfast", temporal_stride=2, pool_before_projection=True, scale=True),
-    "mmaction2": dict(stem="mmaction2", temporal_stride=8, pool_before_projection=False, scale=False),
+    "official": dict(
+        stem="official", temporal_stride=None, pairwise="embedded_gaussian", pool_before_projection=True, scale=True
+    ),
+    "slowfast": dict(stem="slowfast", temporal_stride=2, pairwise=None, pool_before_projection=True, scale=True),
+    "mmaction2": dict(stem="mmaction2", temporal_stride=8, pairwise=None, pool_before_projection=False, scale=False),
 }
 # Frames that the official code's affine models let res3 see at a time.
 AFFINE_GROUP_FRAMES = {"res3": 4}
@@ -36,6 +40,8 @@ def arguments(checkpoint, targets, told=None):
     told = told or {}
     for name in told:
         errors.check_choice("options", name, OPTIONS)
+    if checkpoint.source == reading.OURS:
+        return _saved(checkpoint)
     layers = {layer for layer, _ in targets}
     counts = [
         len({match[1] for layer in layers if (match := re.fullmatch(rf"{stage}_(\d+)_branch2a", layer))})
@@ -69,6 +75,23 @@ def arguments(checkpoint, targets, told=None):
     return found
 
 
+def _saved(checkpoint):
+    """The arguments that saving.save has put into a safetensors file of our own."""
+    try:
+        found = json.loads(checkpoint.config or "")
+        found["block_counts"] = tuple(found["block_counts"])
+        if "pool_size" in found["non_local_block"]:
+            found["non_local_block"]["pool_size"] = tuple(found["non_local_block"]["pool_size"])
+        missing = {"width", "inflate", "non_local", "norm_frozen", "group_frames", "stem", "temporal_stride"} - set(
+            found
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        missing = True
+    if missing:
+        raise CheckpointError(f"{checkpoint.path}: it does not say what network it is of, as ours do.")
+    return found
+
+
 def _inflation(targets):
     for style, branch in (("3x1x1", "branch2a"), ("3x3x3", "branch2b")):
         for (layer, weight), (_, array) in targets.items():
@@ -91,14 +114,14 @@ def _block(checkpoint, targets, placement, told):
     elif not has("theta/kernel"):
         pairwise = "gaussian"
     else:
-        pairwise = config.get("pairwise")
+        pairwise = config.get("pairwise", CONVENTIONS[checkpoint.source]["pairwise"])
     pooled = True
     if checkpoint.source == "mmaction2":
         pooled = any(re.search(r"non_local_block\.g\.0\.", name) for name, _ in targets.values())
     conventions = CONVENTIONS[checkpoint.source]
     found = {
         "pairwise": pairwise,
-        "pool_size": config.get("pool_size", (1, 2, 2) if pooled else (1, 1, 1)),
+        "pool_size": (1, 2, 2) if pooled else (1, 1, 1),
         "pool_before_projection": conventions["pool_before_projection"],
         "scale": conventions["scale"],
         "use_bias": has("g/bias"),

@@ -1,0 +1,52 @@
+"""The Keras 3 network that a checkpoint belongs to, built and loaded."""
+
+from keras_nonlocal import models
+from keras_nonlocal.weights import loading, reading, variants
+from keras_nonlocal.weights.pickles import CheckpointError
+
+ASKED = {
+    "temporal_stride": "8 for the 32x2 and 128x1 networks, 2 for 8x8 and 32x4",
+    "pairwise": "'embedded_gaussian' or 'dot_product', whose weights look alike",
+}
+
+
+def build(path, source="auto", input_shape=(None, None, None, 3), window=None, **options):
+    """The C2D or I3D that a peer's checkpoint was trained as, with its weights.
+
+    Depth, width, classes, inflation, the places of the non-local blocks, their form, norm and biases come from the
+    file, what its source always does from keras_nonlocal.weights.variants, and the rest from `options`.
+
+    Args:
+      path: of the checkpoint; see keras_nonlocal.weights.read.
+      source: "auto", or whose names or stem it has; see keras_nonlocal.weights.read.
+      input_shape: (T, H, W, 3) of a clip. Default all three unknown.
+      window: see keras_nonlocal.models.C2D. Default None.
+      **options: what the file does not tell; see keras_nonlocal.weights.load. An official checkpoint needs
+        `temporal_stride`, an mmaction2 one with theta and phi `pairwise`.
+
+    Returns:
+      A keras.Model and the Report of keras_nonlocal.weights.load.
+
+    Raises:
+      CheckpointError: for a file that cannot be read, or needs an option that was not given.
+
+    Example:
+
+    >>> model, report = keras_nonlocal.weights.build("i3d_nonlocal_8x8_IN_pretrain_400k.pkl", temporal_stride=2)
+    """
+    checkpoint = reading.read(path, source)
+    targets, _ = loading.targets_of(checkpoint)
+    arguments = variants.arguments(checkpoint, targets, options)
+    block = arguments["non_local_block"]
+    untold = [
+        name for name, found in (("temporal_stride", arguments), ("pairwise", block)) if found.get(name, 0) is None
+    ]
+    if untold:
+        asked = "; ".join(f"`{name}`, {ASKED[name]}" for name in untold)
+        raise CheckpointError(f"{path}: the file does not tell everything: give {asked}.")
+    network = models.I3D if arguments["inflate"] else models.C2D
+    if not arguments["inflate"]:
+        del arguments["inflate"]
+    arguments["include_top"] = "classes" in arguments
+    model = network(input_shape=input_shape, window=window, **arguments)
+    return model, loading.load(model, path, source, **options)

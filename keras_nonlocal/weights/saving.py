@@ -1,0 +1,69 @@
+"""Imported weights as files of our own."""
+
+import json
+import os
+import tempfile
+
+from keras_nonlocal import errors, models
+from keras_nonlocal.weights import building, loading, reading
+from keras_nonlocal.weights.pickles import CheckpointError
+
+SUFFIXES = (".weights.h5", ".safetensors")
+
+
+def imported(path, model, source, options):
+    """The model of a checkpoint and its Report; UserError for one that does not go.
+
+    Args:
+      path: of the checkpoint.
+      model: "auto", or a name of models.list().
+      source: see keras_nonlocal.weights.read.
+      options: see keras_nonlocal.weights.load.
+    """
+    try:
+        if model == "auto":
+            return building.build(path, source, **options)
+        network = models.get(model)
+        return network, loading.load(network, path, source, **options)
+    except CheckpointError as e:
+        raise errors.UserError(str(e)) from None
+
+
+def save(model, report, path):
+    """Writes the weights, and the report as text beside them, and returns both paths.
+
+    Args:
+      model: of Keras 3.
+      report: of keras_nonlocal.weights.load.
+      path: pathlib.Path that ends in .weights.h5 or .safetensors. Nothing is there before it is complete.
+
+    Raises:
+      UserError: for another ending.
+    """
+    if not path.name.endswith(SUFFIXES):
+        raise errors.UserError(f"--out must end in {' or '.join(SUFFIXES)}. Received: {path}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = path.with_name(f"{path.name}.txt")
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".import_") as folder:
+        part = os.path.join(folder, path.name)
+        if path.name.endswith(".safetensors"):
+            _save_safetensors(model, report, part)
+        else:
+            model.save_weights(part)
+        os.replace(part, path)
+        part = os.path.join(folder, text.name)
+        with open(part, "w") as file:
+            file.write(f"{report}\n")
+        os.replace(part, text)
+    return path, text
+
+
+def _save_safetensors(model, report, path):
+    try:
+        from safetensors import numpy
+    except ImportError:
+        raise errors.UserError("--out: `pip install 'keras_nonlocal[convert]'` to write safetensors.") from None
+    arrays = {"/".join(target): variable.numpy() for target, variable in loading.variables_of(model).items()}
+    checkpoint = report.checkpoint
+    said = {"source": checkpoint.path, "sha256": checkpoint.sha256, "licence": checkpoint.licence}
+    numpy.save_file(arrays, path, {**said, reading.OURS: json.dumps(report.arguments)})
