@@ -16,6 +16,10 @@ KERNEL_AXES = {
     **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), (-2,)),
     **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), (-2, -1)),
 }
+# Layers with convolutions and norms of their own: class, and for each pair that follow one another, their attributes.
+# Whoever knows such a class adds it here. Their sublayers must be made, without weights, by build.
+PARTS = {}
+FOLDED_BLOCK = {"norm": None, "use_out_bias": True}  # arguments of a non-local block whose norm is folded into W_z
 
 
 def fold_norms(model):
@@ -24,10 +28,10 @@ def fold_norms(model):
     At inference a batch norm is `x * scale + shift` with `scale = gamma / sqrt(moving_variance + epsilon)` and
     `shift = beta - moving_mean * scale`. Behind a convolution, a transposed, depthwise or separable one, or a Dense,
     without activation and used by nothing else, it becomes part of that layer's kernel and bias, and an identity takes
-    its place under its name. Non-local blocks have theirs folded into W_z. The rest stays as it is: a norm behind
-    anything else, behind a layer that is called or used twice, or called with training=True. Folded in float64, stored
-    in the dtypes of the variables. The copy has no other use than inference: what `training` it is called with is
-    all the same to a folded norm.
+    its place under its name. Non-local blocks have theirs folded into W_z, and tfm's residual blocks all of theirs if
+    keras_nonlocal.tfm is imported. The rest stays as it is: a norm behind anything else, behind a layer that is called
+    or used twice, or called with training=True. Folded in float64, stored in the dtypes of the variables. The copy has
+    no other use than inference: what `training` it is called with is all the same to a folded norm.
 
     Args:
       model: a functional or sequential model of Keras 3 or tf_keras, also one with such models inside or of a subclass
@@ -148,6 +152,12 @@ class _Folding:
     def _folds_inside(self, layer):
         return isinstance(layer, NonLocalMixin) and layer.norm is not None and id(layer) not in self._trained
 
+    def _parts(self, layer):
+        """The attributes of the convolutions and norms of a residual block, [(convolution, norm)]."""
+        if id(layer) in self._trained or self._uses[id(layer)] > 1:
+            return []
+        return [pair for pair in PARTS.get(type(layer), ()) if all(_has_weights(layer, name) for name in pair)]
+
     def _copy_model(self, model):
         def call(call, args, kwargs):
             if id(call.layer) in self._by_norm:
@@ -168,14 +178,37 @@ class _Folding:
         if id(layer) in self._by_linear:
             config = {**config, "use_bias": True}
         elif self._folds_inside(layer):
-            config = {**config, "norm": None, "use_out_bias": True}
+            config = {**config, **FOLDED_BLOCK}
+        elif self._parts(layer) and getattr(layer, "non_local", None) is not None and layer.non_local.norm is not None:
+            config = {**config, "non_local": {**config["non_local"], **FOLDED_BLOCK}}
         copy = type(layer).from_config(config)
+        self._replace_parts(layer, copy)
         if getattr(layer, "weights", None):
             self._pairs.append((layer, copy))
         return copy
 
+    def _replace_parts(self, layer, copy):
+        """Gives the copy of a residual block convolutions with biases, and identities for its norms."""
+        parts = self._parts(layer)
+        if parts:
+            copy.build(layer.input_shape)
+        for linear, norm in parts:
+            config = getattr(copy, linear).get_config()
+            setattr(copy, linear, type(getattr(copy, linear)).from_config({**config, "use_bias": True}))
+            setattr(copy, norm, self._keras.layers.Activation("linear", dtype=getattr(layer, norm).dtype_policy))
+
+    def _set_parts(self, layer, copy):
+        parts = self._parts(layer)
+        for linear, norm in parts:
+            _fold(getattr(layer, linear), getattr(layer, norm), getattr(copy, linear))
+        for name in set(vars(layer)) - {name for pair in parts for name in pair}:
+            if _has_weights(layer, name):
+                self._set_weights(getattr(layer, name), getattr(copy, name))
+
     def _set_weights(self, layer, copy):
-        if id(layer) in self._by_linear:
+        if self._parts(layer):
+            self._set_parts(layer, copy)
+        elif id(layer) in self._by_linear:
             _fold(layer, self._by_linear[id(layer)].norm, copy)
         elif self._folds_inside(layer):
             for name in ("theta", "phi", "g"):
@@ -201,6 +234,11 @@ def _fold(linear, norm, folded):
     for axis in KERNEL_AXES[type(linear).__name__]:
         shape[axis] = kernel.shape[axis]
     folded.set_weights([*others, kernel * scale.reshape(shape), (bias - mean) * scale + beta])
+
+
+def _has_weights(layer, name):
+    part = getattr(layer, name, None)
+    return hasattr(part, "get_weights") and not isinstance(part, type) and bool(part.get_weights())
 
 
 def _norm_axis(norm, x):
