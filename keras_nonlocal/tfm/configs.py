@@ -3,7 +3,7 @@
 import dataclasses
 
 from official.modeling import hyperparams
-from official.vision.configs import backbones_3d, common, video_classification
+from official.vision.configs import backbones, backbones_3d, common, video_classification
 
 
 @dataclasses.dataclass
@@ -48,11 +48,45 @@ class VideoResNet(hyperparams.Config):
 
 
 @dataclasses.dataclass
+class NonLocalResNet3D(backbones_3d.ResNet3D50):
+    """tfm's ResNet3D with non-local blocks; see keras_nonlocal.tfm.non_local_resnet_3d.NonLocalResNet3D."""
+
+    non_local: Placement = dataclasses.field(default_factory=Placement)
+    non_local_block: NonLocalBlock = dataclasses.field(default_factory=NonLocalBlock)
+
+
+@dataclasses.dataclass
 class Backbone3D(backbones_3d.Backbone3D):
     """tfm's 3D backbones and ours."""
 
     type: str | None = "video_resnet"
     video_resnet: VideoResNet = dataclasses.field(default_factory=VideoResNet)
+    non_local_resnet_3d: NonLocalResNet3D = dataclasses.field(default_factory=NonLocalResNet3D)
+
+
+@dataclasses.dataclass
+class NonLocalBlock2D(NonLocalBlock):
+    """Arguments of NonLocal2D, with its defaults."""
+
+    pool_size: tuple[int, ...] = (2, 2)
+
+
+@dataclasses.dataclass
+class NonLocalResNet(backbones.ResNet):
+    """tfm's ResNet with non-local blocks and grouped convolutions; see keras_nonlocal.tfm.non_local_resnet."""
+
+    groups: int = 1
+    width_per_group: int = 64
+    non_local: Placement = dataclasses.field(default_factory=Placement)
+    non_local_block: NonLocalBlock2D = dataclasses.field(default_factory=NonLocalBlock2D)
+
+
+@dataclasses.dataclass
+class Backbone(backbones.Backbone):
+    """tfm's 2D backbones and ours, for its tasks on images."""
+
+    type: str | None = "non_local_resnet"
+    non_local_resnet: NonLocalResNet = dataclasses.field(default_factory=NonLocalResNet)
 
 
 @dataclasses.dataclass
