@@ -1,16 +1,12 @@
 """tfm's video classification task on our clips, with a start from a trunk that has no non-local blocks."""
 
-import copy
-
-import tensorflow as tf
 from absl import logging
 from official.core import task_factory
 from official.vision.dataloaders import input_reader_factory
 from official.vision.dataloaders import video_input as tfm_video_input
 from official.vision.tasks import video_classification
 
-from keras_nonlocal import errors
-from keras_nonlocal.tfm import configs, video_input
+from keras_nonlocal.tfm import configs, video_input, warm_start
 
 
 @task_factory.register_task_cls(configs.VideoClassificationTask)
@@ -36,24 +32,8 @@ class VideoClassificationTask(video_classification.VideoClassificationTask):
 
     def initialize(self, model):
         if self.task_config.init_checkpoint and self.task_config.init_checkpoint_modules == "trunk":
-            self._initialize_from_trunk(model)
+            path = self.task_config.init_checkpoint
+            report = warm_start.warm_start(model.backbone, self.task_config.model, path, "task.init_checkpoint")
+            logging.info("Started the backbone from the trunk: %s", report.lines()[-1])
         else:
             super().initialize(model)
-
-    def _initialize_from_trunk(self, model):
-        path = self.task_config.init_checkpoint
-        path = tf.train.latest_checkpoint(path) if tf.io.gfile.isdir(path) else path
-        if not path or not tf.io.gfile.exists(f"{path}.index"):
-            raise errors.UserError(
-                f"task.init_checkpoint {self.task_config.init_checkpoint} is no checkpoint: train the trunk first, or "
-                "give the folder or the prefix of one."
-            )
-        # tfm's checkpoints number a network's layers, and a non-local block between two of them shifts the numbers.
-        # So the checkpoint is read into the network it was written from, and carried over layer by layer.
-        plain = copy.deepcopy(self.task_config)
-        plain.model.backbone.get().override({"non_local": configs.Placement().as_dict()})
-        trunk = type(self)(plain).build_model().backbone
-        tf.train.Checkpoint(backbone=trunk).read(path).expect_partial().assert_existing_objects_matched()
-        for layer in trunk.layers:
-            model.backbone.get_layer(layer.name).set_weights(layer.get_weights())
-        logging.info("Started the backbone from the trunk in %s", path)

@@ -1,0 +1,380 @@
+"""A network with non-local blocks starts from one without, and a video network from one of images."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+from official.core import exp_factory, task_factory
+from official.vision.configs import backbones as tfm_backbones
+from official.vision.configs import common, image_classification
+from official.vision.modeling.backbones import factory, resnet
+
+from keras_nonlocal import errors
+from keras_nonlocal.tfm import checkpoints, configs, image_resnets, video_input, warm_start
+
+ROOT = pathlib.Path(__file__).parent.parent
+FIVE = configs.Placement(res3=(1, 3), res4=(1, 3, 5))
+NORM = common.NormActivation(norm_momentum=0.9, norm_epsilon=1e-5, use_sync_bn=False)
+LEVELS = ("2", "3", "4", "5")
+
+
+def randomise(model, seed=0):
+    """Weights of a trained network: statistics, gammas and betas that are not what they start as."""
+    generator = np.random.default_rng(seed)
+    weights = []
+    for variable in model.weights:
+        noise = generator.normal(size=variable.shape).astype("float32")
+        name = getattr(variable, "path", variable.name)
+        if "moving_variance" in name:
+            weights.append(0.5 + np.abs(noise))
+        elif "kernel" in name:
+            weights.append(noise * np.sqrt(2 / np.prod(variable.shape[:-1])))
+        elif "gamma" in name:
+            weights.append(0.5 + 0.2 * noise)
+        else:
+            weights.append(0.2 * noise)
+    model.set_weights(weights)
+    return model
+
+
+def save(backbone, folder):
+    return tf.train.Checkpoint(backbone=backbone).write(str(folder / "plain"))
+
+
+def image_model(model_id=18, **network):
+    network = configs.NonLocalResNet(model_id=model_id, **network)
+    backbone = configs.Backbone(non_local_resnet=network)
+    return image_classification.ImageClassificationModel(backbone=backbone, norm_activation=NORM)
+
+
+def clip_model(kind, **network):
+    network = {"video_resnet": configs.VideoResNet, "non_local_resnet_3d": configs.NonLocalResNet3D}[kind](**network)
+    backbone = configs.Backbone3D(type=kind, **{kind: network})
+    return configs.VideoClassificationModel(backbone=backbone, norm_activation=NORM)
+
+
+def as_tfm_reads(model_config, folder):
+    """A backbone with the weights of a folder, read as tfm's tasks read `init_checkpoint`."""
+    backbone = warm_start.build_backbone(model_config)
+    status = tf.train.Checkpoint(backbone=backbone).read(tf.train.latest_checkpoint(str(folder)))
+    status.expect_partial().assert_existing_objects_matched()
+    return backbone
+
+
+def images(*shape):
+    return np.random.default_rng(1).normal(size=shape).astype("float32")
+
+
+CASES = {
+    "resnet_18": (lambda placed: image_model(18, non_local=placed), configs.Placement(res3=(0, 1)), (1, 64, 64, 3)),
+    "resnet_50": (lambda placed: image_model(50, non_local=placed), FIVE, (1, 64, 64, 3)),
+    "resnet_3d": (lambda placed: clip_model("non_local_resnet_3d", non_local=placed), FIVE, (1, 8, 32, 32, 3)),
+    "i3d": (
+        lambda placed: clip_model("video_resnet", non_local=placed, width=8, inflate="3x1x1"), FIVE, (1, 4, 32, 32, 3)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_network_starts_as_the_plain_one(case, tmp_path):
+    make, placed, shape = CASES[case]
+    plain = randomise(warm_start.build_backbone(make(configs.Placement())))
+    report = warm_start.write(make(placed), save(plain, tmp_path), str(tmp_path / "start"))
+    assert sorted(os.listdir(tmp_path / "start")) == [
+        "checkpoint", "ckpt-1.data-00000-of-00001", "ckpt-1.index", "warm_start.txt"
+    ]  # fmt: skip
+    started = as_tfm_reads(make(placed), tmp_path / "start")
+    expected, found = plain(images(*shape)), started(images(*shape))
+    assert all(np.array_equal(expected[level], found[level]) for level in LEVELS)
+    assert float(tf.reduce_max(tf.abs(expected["5"]))) > 0
+    check_report(report, started, tmp_path / "start", len(plain.weights))
+
+
+def check_report(report, backbone, folder, count_old):
+    """Every variable is in the report by the name that it has in the checkpoint, with where it came from or as new."""
+    origins = {origin.name: origin for origin in report.origins}
+    suffix = "/.ATTRIBUTES/VARIABLE_VALUE"
+    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(folder)))
+    saved = {
+        key.removesuffix(suffix): int(np.prod(shape))
+        for key, shape in reader.get_variable_to_shape_map().items()
+        if key.startswith("backbone/")
+    }
+    assert {name: origin.parameters for name, origin in origins.items()} == saved
+    assert len(origins) == len(report.origins) == len(backbone.weights)
+    old = [origin for origin in report.origins if origin.source]
+    assert len(old) == count_old and len({origin.source for origin in old}) == count_old
+    assert all("non" in origin.name + origin.layer for origin in report.origins if not origin.source)
+    text = (folder / "warm_start.txt").read_text()
+    assert text.splitlines() == report.lines() and f"{len(saved) - count_old} new (" in text
+
+
+def test_a_task_of_tfm_starts_from_it(tmp_path):
+    """The stock classification task, which insists on every variable of the backbone."""
+    plain = randomise(warm_start.build_backbone(image_model()))
+    model = image_model(non_local=configs.Placement(res4=(0,)))
+    model.num_classes, model.input_size = 3, [64, 64, 3]
+    path = save(plain, tmp_path)
+    warm_start.write(model, path, str(tmp_path / "start"))
+    config = image_classification.ImageClassificationTask(
+        model=model, init_checkpoint=path, init_checkpoint_modules="backbone"
+    )
+    with pytest.raises(AssertionError):
+        task_factory.get_task(config).initialize(task_factory.get_task(config).build_model())
+    config.init_checkpoint = str(tmp_path / "start")
+    task = task_factory.get_task(config)
+    classifier = task.build_model()
+    task.initialize(classifier)
+    x = images(1, 64, 64, 3)
+    assert np.array_equal(classifier.backbone(x)["5"], plain(x)["5"])
+
+
+@pytest.mark.parametrize("trained_with_it", [True, False], ids=["of a training run", "of the backbone"])
+def test_the_checkpoint_may_hold_more(trained_with_it, tmp_path):
+    """tfm's own hold the whole model and the optimizer too."""
+    plain = randomise(warm_start.build_backbone(image_model()))
+    if trained_with_it:
+        x = tf_keras.layers.GlobalAveragePooling2D()(plain.output["5"])
+        model = tf_keras.Model(plain.input, tf_keras.layers.Dense(2)(x))
+        optimizer = tf_keras.optimizers.SGD(momentum=0.9)
+        optimizer.build(model.trainable_variables)
+        tf.train.Checkpoint(model=model, optimizer=optimizer, backbone=plain).save(str(tmp_path / "ckpt"))
+    else:
+        tf.train.Checkpoint(backbone=plain).save(str(tmp_path / "ckpt"))
+    config = image_model(non_local=configs.Placement(res3=(0,)))
+    backbone = warm_start.build_backbone(config)
+    warm_start.warm_start(backbone, config, str(tmp_path))
+    x = images(1, 64, 64, 3)
+    assert np.array_equal(backbone(x)["5"], plain(x)["5"])
+
+
+@pytest.fixture
+def same_pixels(monkeypatch):
+    """Leaves conv1 as it is, so that both networks can be given the same numbers."""
+    monkeypatch.setattr(image_resnets, "_for_our_pixels", lambda stem, mean, std: stem)
+
+
+def still(x, frames):
+    """(B, H, W, C) -> (B, T, H, W, C), the image over and over."""
+    return np.repeat(x[:, None], frames, axis=1)
+
+
+# At these sizes SAME pads on both sides, as the video networks do: 65, 33, 17, 9, 5, 3.
+ODD = images(1, 65, 65, 3)
+
+
+def test_c2d_on_a_still_clip_is_the_resnet_of_tfm_on_the_image(tmp_path, same_pixels):
+    plain = randomise(resnet.ResNet(50, norm_epsilon=1e-5))
+    config = clip_model("video_resnet", stem="slowfast", non_local=FIVE)
+    report = warm_start.write(config, save(plain, tmp_path), str(tmp_path / "start"))
+    started = as_tfm_reads(config, tmp_path / "start")
+    check_report(report, started, tmp_path / "start", len(plain.weights))
+    expected, found = plain(ODD), started(still(ODD, 2))
+    for level in LEVELS:
+        scale = np.abs(expected[level]).max()
+        np.testing.assert_allclose(found[level][:, 0] / scale, expected[level] / scale, atol=1e-5)
+    assert warm_start.PADDING_DIFFERS in report.notes and warm_start.POOLING_DIFFERS not in report.notes
+
+
+@pytest.fixture(scope="module")
+def keras_resnet():
+    return randomise(keras.applications.ResNet50(weights=None, classes=10))
+
+
+def strides_on_3x3(model):
+    """keras.applications' ResNet without its top, with the stride where the video networks have it."""
+    top = model.get_layer("conv5_block3_out").output
+    model = keras.Model(model.input, top)
+
+    def clone(layer):
+        config = layer.get_config()
+        if layer.name in [f"conv{stage}_block1_{number}_conv" for stage in (3, 4, 5) for number in (1, 2)]:
+            config["strides"] = (1, 1) if "_1_" in layer.name else (2, 2)
+        return type(layer).from_config(config)
+
+    inputs = keras.Input((65, 65, 3))
+    copy = keras.models.clone_model(model, input_tensors=inputs, clone_function=clone)
+    copy.set_weights(model.get_weights())
+    names = [f"conv{stage}_block{count}_out" for stage, count in zip((2, 3, 4, 5), (3, 4, 6, 3), strict=True)]
+    return keras.Model(copy.input, [copy.get_layer(name).output for name in names])
+
+
+def test_c2d_on_a_still_clip_is_the_resnet_of_keras_but_for_its_strides(keras_resnet, tmp_path, same_pixels):
+    path = str(tmp_path / "resnet50.weights.h5")
+    keras_resnet.save_weights(path)
+    config = clip_model("video_resnet", stem="slowfast", non_local=FIVE)
+    backbone = warm_start.build_backbone(config)
+    report = warm_start.warm_start(backbone, config, path)
+    expected = strides_on_3x3(keras_resnet)(ODD[..., ::-1])  # these networks take blue, green, red
+    found = backbone(still(ODD, 2))
+    for level, endpoint in zip(LEVELS, expected, strict=True):
+        scale = np.abs(endpoint).max()
+        np.testing.assert_allclose(found[level][:, 0] / scale, endpoint / scale, atol=1e-4)
+    assert warm_start.STRIDES_DIFFER in report.notes
+    assert sum(origin.source is None for origin in report.origins) == 5 * 12
+
+
+def test_every_form_of_file_gives_the_same_weights(keras_resnet, tmp_path):
+    theirs = tf_keras.applications.ResNet50(weights=None, include_top=False)
+    for layer in theirs.layers:
+        if layer.weights:
+            layer.set_weights(keras_resnet.get_layer(layer.name).get_weights())
+    theirs.save_weights(str(tmp_path / "notop.h5"))  # the form of the files that Keras offers
+    keras_resnet.save(str(tmp_path / "model.h5"))
+    keras_resnet.save(str(tmp_path / "model.keras"))
+    keras_resnet.save_weights(str(tmp_path / "weights.weights.h5"))
+    found = {}
+    for name in ("notop.h5", "model.h5", "model.keras", "weights.weights.h5"):
+        units = image_resnets.read_keras(str(tmp_path / name), (3, 4, 6, 3), 1e-5)
+        found[name] = {
+            key: (unit.kernel, unit.gamma, unit.beta, unit.mean, unit.variance) for key, unit in units.items()
+        }
+    first = found.pop("notop.h5")
+    assert len(first) == 53
+    for units in found.values():
+        tf.nest.map_structure(np.testing.assert_array_equal, units, first)
+
+
+def test_a_kernel_is_spread_over_time():
+    kernel = images(3, 3, 2, 4)
+    inflated = image_resnets.inflate(kernel, 5)
+    assert inflated.shape == (5, 3, 3, 2, 4) and np.array_equal(inflated[0], inflated[4])
+    np.testing.assert_allclose(inflated.sum(0), kernel, rtol=1e-6)
+
+
+def test_i3d_takes_inflated_kernels(tmp_path):
+    plain = randomise(resnet.ResNet(50, norm_epsilon=1e-5))
+    config = clip_model("video_resnet", inflate="3x1x1")
+    backbone = warm_start.build_backbone(config)
+    report = warm_start.warm_start(backbone, config, save(plain, tmp_path))
+    kernel = backbone.get_layer("res3_2_branch2a").kernel.numpy()
+    blocks = [layer for layer in plain.layers if hasattr(layer, "_conv1")]
+    assert kernel.shape == (3, 1, 1, 512, 128)
+    np.testing.assert_allclose(kernel.sum(0), blocks[3 + 2]._conv1.kernel, rtol=1e-5, atol=1e-7)
+    (origin,) = [o for o in report.origins if o.layer == "res3_2_branch2a"]
+    assert origin.source == "backbone/layer_with_weights-7/_conv1/kernel, / 3 over 3 frames"
+    assert warm_start.POOLING_DIFFERS in report.notes
+
+
+@pytest.mark.parametrize("mean", [(123.68, 116.779, 103.939), (110.0, 120.0, 130.0)])
+@pytest.mark.parametrize("std", [1.0, (58.4, 57.1, 57.4)])
+def test_conv1_takes_our_pixels(mean, std):
+    generator = np.random.default_rng(0)
+    vectors = generator.normal(size=(4, 8)).astype("float32")
+    stem = image_resnets.Unit(generator.normal(size=(7, 7, 3, 8)).astype("float32"), *vectors, ("a", "b"))
+    ours = image_resnets._for_our_pixels(stem, mean, std)
+    pixels = generator.integers(0, 256, (1, 32, 32, 3)).astype("float32")
+
+    def run(unit, x):
+        return tf.nn.conv2d(x.astype("float32"), unit.kernel, 2, "VALID") - unit.mean
+
+    expected = run(stem, (pixels - mean) / std)
+    found = run(ours, np.asarray(video_input.normalize(pixels)))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("failing", ["save", "rename"])
+def test_nothing_half_written_stays(failing, tmp_path, monkeypatch):
+    config = image_model(non_local=configs.Placement(res4=(0,)))
+    path = save(warm_start.build_backbone(image_model()), tmp_path)
+
+    def fail(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    if failing == "save":
+        monkeypatch.setattr(tf.train.Checkpoint, "save", fail)
+    else:
+        monkeypatch.setattr(os, "rename", fail)
+    before = sorted(os.listdir(tmp_path))
+    with pytest.raises(errors.UserError, match="start cannot be written .No space left on device.; nothing was"):
+        warm_start.write(config, path, str(tmp_path / "start"))
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_what_is_there_is_not_overwritten(tmp_path):
+    (tmp_path / "start").mkdir()
+    with pytest.raises(errors.UserError, match="exists already and is never overwritten"):
+        warm_start.write(image_model(), "anything", str(tmp_path / "start"))
+
+
+@pytest.fixture(scope="module")
+def plain_18(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plain_18")
+    return save(randomise(resnet.ResNet(18)), folder)
+
+
+@pytest.mark.parametrize(
+    ("config", "path", "message"),
+    [
+        (image_model(), "no/where", "the checkpoint no/where is no checkpoint"),
+        (image_model(), "no/where.h5", "the checkpoint no/where.h5 does not exist"),
+        (image_model(50), "{plain}", "is of another network"),
+        (clip_model("video_resnet"), "{plain}", "is of another network"),
+        (clip_model("video_resnet", block_counts=(1, 1, 1, 1)), "{plain}", "tfm has no ResNet .*1, 1, 1, 1"),
+        (clip_model("video_resnet", width=8), "{plain}", "of width 64, and backbone.video_resnet.width is 8"),
+        (clip_model("non_local_resnet_3d"), "{plain}", "into a video_resnet only, not into NonLocalResNet3D"),
+        (image_classification.ImageClassificationModel(backbone=tfm_backbones.Backbone(type="resnet")), "{plain}",
+         "backbone.type resnet has no non-local blocks"),
+    ],
+)  # fmt: skip
+def test_wrong_sources_are_named(config, path, message, plain_18):
+    backbone = warm_start.build_backbone(config)
+    before = [np.array(weight) for weight in backbone.get_weights()]
+    with pytest.raises(errors.UserError, match=message):
+        warm_start.warm_start(backbone, config, path.format(plain=plain_18))
+    assert all(np.array_equal(a, b) for a, b in zip(before, backbone.get_weights(), strict=True))
+
+
+def test_a_file_of_another_depth_is_named(keras_resnet, tmp_path):
+    for name in ("a.weights.h5", "a.h5"):
+        path = str(tmp_path / name)
+        (keras_resnet.save_weights if name.endswith(".weights.h5") else keras_resnet.save)(path)
+        with pytest.raises(errors.UserError, match="is no file of ResNet101"):
+            image_resnets.read_keras(path, (3, 4, 23, 3), 1e-5)
+    with pytest.raises(errors.UserError, match=r"no ResNet of block_counts \[1, 2, 3, 4\]: it has ResNet50"):
+        image_resnets.read_keras(path, (1, 2, 3, 4), 1e-5)
+
+
+def test_names_are_those_of_the_checkpoint():
+    config = image_model(non_local=configs.Placement(res2=(0,)))
+    (holder,) = [layer for layer in warm_start.build_backbone(config).layers if hasattr(layer, "non_local")]
+    names = set(checkpoints.variables(holder))
+    assert {"_conv1/kernel", "_norm1/moving_mean", "non_local/theta/kernel", "non_local/norm/gamma"} <= names
+    assert len(names) == len(holder.weights)
+
+
+def test_the_script(tmp_path):
+    """With what a user types: an experiment, a checkpoint, a folder."""
+    params = exp_factory.get_exp_config("c2d_demo")
+    plain = randomise(warm_start.build_backbone(params.task.model))
+    path = save(plain, tmp_path)
+    command = [sys.executable, "training/warm_start.py", "--experiment=non_local_c2d_demo", f"--checkpoint={path}"]
+    command.append(f"--out={tmp_path / 'start'}")
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert sum("<- new" in line for line in lines) == 3 * 12
+    assert f"{len(plain.weights)} variables" in lines[-2] and "task.init_checkpoint_modules: backbone" in lines[-1]
+    model = exp_factory.get_exp_config("non_local_c2d_demo").task.model
+    found = as_tfm_reads(model, tmp_path / "start")
+    clip = images(1, 8, 40, 40, 3)
+    assert np.array_equal(found(clip)["5"], plain(clip)["5"])
+    again = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert (
+        again.returncode == 1
+        and again.stderr.splitlines()[-1].startswith("error: --out")
+        and "Traceback" not in again.stderr
+    )
+
+
+def test_the_factory_builds_for_any_size():
+    config = image_model()
+    spec = tf_keras.layers.InputSpec(shape=[None, 64, 64, 3])
+    fixed = factory.build_backbone(spec, config.backbone, config.norm_activation)
+    assert [w.shape for w in fixed.weights] == [w.shape for w in warm_start.build_backbone(config).weights]
