@@ -85,6 +85,10 @@ def test_the_maths_knows_no_keras():
         "_batch_norm",
         "_functional",
         "surgery",
+        "cost",
+        "models/presets",
+        "models/paper",
+        "models/video_resnet",
     ):
         assert not _imports_any(PACKAGE / f"{name}.py", "keras", "tf_keras"), name
 

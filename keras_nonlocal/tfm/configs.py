@@ -35,6 +35,16 @@ class NonLocalBlock(hyperparams.Config):
 
 
 @dataclasses.dataclass
+class GroupFrames(hyperparams.Config):
+    """Frames that the non-local blocks of a stage see at a time; null for all."""
+
+    res2: int | None = None
+    res3: int | None = None
+    res4: int | None = None
+    res5: int | None = None
+
+
+@dataclasses.dataclass
 class VideoResNet(hyperparams.Config):
     """C2D (`inflate: null`) or I3D; see keras_nonlocal.models.video_resnet.video_resnet for every field."""
 
@@ -45,6 +55,8 @@ class VideoResNet(hyperparams.Config):
     stem: str = "official"
     non_local: Placement = dataclasses.field(default_factory=Placement)
     non_local_block: NonLocalBlock = dataclasses.field(default_factory=NonLocalBlock)
+    group_frames: GroupFrames = dataclasses.field(default_factory=GroupFrames)
+    norm_frozen: bool = False
 
 
 @dataclasses.dataclass

@@ -17,7 +17,20 @@ NAMES = (
 FIVE_BLOCKS = {"res3": (1, 3), "res4": (1, 3, 5)}  # R50; Table 2c
 
 
-def _video_classification(num_classes, backbone, feature_shape, temporal_stride):
+def video_classification(num_classes, backbone, feature_shape, temporal_stride, batch_size=64):
+    """An experiment on clips, without a trainer.
+
+    Args:
+      num_classes: of the classifier.
+      backbone: a configs.VideoResNet.
+      feature_shape: (T, H, W, 3) of a clip.
+      temporal_stride: distance between its frames, in frames of the video.
+      batch_size: clips a step, of all replicas together. Default 64.
+
+    Returns:
+      An ExperimentConfig.
+    """
+
     def data(is_training):
         return configs.DataConfig(
             is_training=is_training,
@@ -25,7 +38,7 @@ def _video_classification(num_classes, backbone, feature_shape, temporal_stride)
             num_classes=num_classes,
             feature_shape=feature_shape,
             temporal_stride=temporal_stride,
-            global_batch_size=64,
+            global_batch_size=batch_size,
         )
 
     return cfg.ExperimentConfig(
@@ -39,7 +52,7 @@ def _video_classification(num_classes, backbone, feature_shape, temporal_stride)
     )
 
 
-def _sgd(learning_rate):
+def sgd(learning_rate):
     """Momentum 0.9 with Nesterov, as the official code."""
     return optimization.OptimizationConfig(
         {
@@ -49,46 +62,70 @@ def _sgd(learning_rate):
     )
 
 
-def _kinetics(backbone):
-    """The official code's 400k-iteration recipe for 8 x 8 clips on 8 GPUs of 8 clips."""
-    experiment = _video_classification(400, backbone, (8, 224, 224, 3), temporal_stride=8)
+def kinetics(backbone, frames=8, temporal_stride=8, batch_size=64, learning_rate=0.01):
+    """The official code's 400k-iteration recipe on 8 GPUs.
+
+    Args:
+      backbone: a configs.VideoResNet.
+      frames: of a clip. Default 8.
+      temporal_stride: distance between them. Default 8.
+      batch_size: clips a step, of all replicas together. Default 64.
+      learning_rate: of the first 150k steps; a tenth of it to 300k, a hundredth after. Default 0.01, for 64 clips.
+
+    Returns:
+      An ExperimentConfig.
+    """
+    experiment = video_classification(400, backbone, (frames, 224, 224, 3), temporal_stride, batch_size)
     experiment.task.losses.l2_weight_decay = 1e-4
-    experiment.trainer = cfg.TrainerConfig(
-        train_steps=400_000,
+    experiment.trainer = trainer(400_000, (150_000, 300_000), learning_rate)
+    return experiment
+
+
+def trainer(train_steps, boundaries, learning_rate):
+    """SGD with a learning rate that falls to a tenth at each of the boundaries.
+
+    Args:
+      train_steps: in all.
+      boundaries: steps at which the rate falls.
+      learning_rate: to begin with.
+
+    Returns:
+      A TrainerConfig.
+    """
+    values = [learning_rate / 10**i for i in range(len(boundaries) + 1)]
+    return cfg.TrainerConfig(
+        train_steps=train_steps,
         steps_per_loop=100,
         summary_interval=100,
         checkpoint_interval=5_000,
         validation_interval=5_000,
         validation_steps=-1,
-        optimizer_config=_sgd(
-            {"type": "stepwise", "stepwise": {"boundaries": [150_000, 300_000], "values": [0.01, 0.001, 0.0001]}}
-        ),
+        optimizer_config=sgd({"type": "stepwise", "stepwise": {"boundaries": list(boundaries), "values": values}}),
     )
-    return experiment
 
 
 @exp_factory.register_config_factory("c2d_kinetics400")
 def c2d_kinetics400():
     """C2D R50 on Kinetics-400, 8 frames of stride 8."""
-    return _kinetics(configs.VideoResNet())
+    return kinetics(configs.VideoResNet())
 
 
 @exp_factory.register_config_factory("non_local_c2d_kinetics400")
 def non_local_c2d_kinetics400():
     """C2D R50 with five non-local blocks on Kinetics-400."""
-    return _kinetics(configs.VideoResNet(non_local=configs.Placement(**FIVE_BLOCKS)))
+    return kinetics(configs.VideoResNet(non_local=configs.Placement(**FIVE_BLOCKS)))
 
 
 @exp_factory.register_config_factory("i3d_kinetics400")
 def i3d_kinetics400():
     """I3D R50 (3x1x1) on Kinetics-400, 8 frames of stride 8."""
-    return _kinetics(configs.VideoResNet(inflate="3x1x1"))
+    return kinetics(configs.VideoResNet(inflate="3x1x1"))
 
 
 @exp_factory.register_config_factory("non_local_i3d_kinetics400")
 def non_local_i3d_kinetics400():
     """I3D R50 (3x1x1) with five non-local blocks on Kinetics-400."""
-    return _kinetics(configs.VideoResNet(inflate="3x1x1", non_local=configs.Placement(**FIVE_BLOCKS)))
+    return kinetics(configs.VideoResNet(inflate="3x1x1", non_local=configs.Placement(**FIVE_BLOCKS)))
 
 
 def _demo(non_local):
@@ -100,14 +137,14 @@ def _demo(non_local):
         # The maps are 5 x 5 and smaller: there is nothing to save by pooling the keys.
         non_local_block=configs.NonLocalBlock(pool_size=(1, 1, 1), kernel_initializer="he_normal"),
     )
-    experiment = _video_classification(2, backbone, (8, 40, 40, 3), temporal_stride=2)
+    experiment = video_classification(2, backbone, (8, 40, 40, 3), temporal_stride=2)
     experiment.task.model.dropout_rate = 0.0
     experiment.task.losses.l2_weight_decay = 1e-4
     for data in (experiment.task.train_data, experiment.task.validation_data):
         data.min_image_size, data.max_image_size = 40, 43
         data.random_flip = False
     experiment.trainer = cfg.TrainerConfig(
-        steps_per_loop=50, summary_interval=50, validation_steps=-1, optimizer_config=_sgd({"type": "cosine"})
+        steps_per_loop=50, summary_interval=50, validation_steps=-1, optimizer_config=sgd({"type": "cosine"})
     )
     return experiment
 

@@ -11,7 +11,7 @@ from official.common import distribute_utils
 from official.core import exp_factory, task_factory, train_lib, train_utils
 from official.modeling import hyperparams, performance
 
-from keras_nonlocal import errors
+from keras_nonlocal import cost, errors
 from keras_nonlocal.tfm import experiments, video_input
 
 
@@ -48,8 +48,8 @@ def _base_experiment(name):
         return exp_factory.get_exp_config(name)
     except LookupError as error:
         raise errors.UserError(
-            f"--experiment {name} is not registered: choose one of {', '.join(experiments.NAMES)}, or of "
-            "tf-models-official's own."
+            f"--experiment {name} is not registered: choose one of {', '.join(experiments.NAMES)}, one "
+            "that `python -m training.tables` lists, or one of tf-models-official's own."
         ) from error
 
 
@@ -162,9 +162,8 @@ def _matches(input_path):
 
 
 def _print_start(params, mode, model_dir, trainer, strategy):
-    model = trainer.model
     print(
-        f"{mode}: {model.count_params():,} parameters, {strategy.num_replicas_in_sync} replica(s), in {model_dir} "
+        f"{mode}: {_size(trainer.model, params.task)}; {strategy.num_replicas_in_sync} replica(s), in {model_dir} "
         f"(curves: tensorboard --logdir={model_dir})",
         flush=True,
     )
@@ -172,6 +171,14 @@ def _print_start(params, mode, model_dir, trainer, strategy):
     if checkpoint and "train" in mode:
         step = train_utils.read_global_step_from_checkpoint(checkpoint)
         print(f"going on from step {step} of {params.trainer.train_steps}, {checkpoint}", flush=True)
+
+
+def _size(model, task):
+    """Parameters and what one example of training costs, if it is known how large that is."""
+    try:
+        return str(cost.cost(model, getattr(task.train_data, "feature_shape", None)))
+    except ValueError:
+        return f"{model.count_params():,} parameters"
 
 
 class _TrainProgress:

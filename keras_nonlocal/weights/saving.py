@@ -6,8 +6,9 @@ import tempfile
 
 from keras_nonlocal import errors, models
 from keras_nonlocal.weights import building, loading, reading
-from keras_nonlocal.weights.pickles import CheckpointError
 
+# Of the options, those of a network as a whole.
+NETWORK_OPTIONS = ("stem", "temporal_stride")
 SUFFIXES = (".weights.h5", ".safetensors")
 
 
@@ -23,9 +24,9 @@ def imported(path, model, source, options):
     try:
         if model == "auto":
             return building.build(path, source, **options)
-        network = models.get(model)
+        network = models.get(model, **{name: options[name] for name in NETWORK_OPTIONS if name in options})
         return network, loading.load(network, path, source, **options)
-    except CheckpointError as e:
+    except ValueError as e:
         raise errors.UserError(str(e)) from None
 
 

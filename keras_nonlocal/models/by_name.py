@@ -1,0 +1,70 @@
+"""The paper's networks by name, as Keras 3 models."""
+
+from keras_nonlocal.models import c2d, presets
+
+
+def get(name, /, input_shape=(32, 224, 224, 3), **overrides):
+    """Builds a network of the paper's tables; weights are random, and non-local blocks the identity.
+
+    Args:
+      name: one of keras_nonlocal.models.list(), such as "nl_c2d_r50_5"; its description says which rows it is in.
+      input_shape: (T, H, W, 3) of a clip, normalised; any of T, H, W may be None. Default (32, 224, 224, 3).
+      **overrides: arguments of keras_nonlocal.models.C2D in place of the preset's, such as `classes`, `include_top`,
+        `temporal_stride`, `stem` or `width`. Those in a `non_local_block` are added to the preset's.
+
+    Returns:
+      A functional keras.Model from clips to logits (B, 400), named after the preset.
+
+    Raises:
+      ValueError: for a name that is not there, or an argument out of range, naming it.
+
+    Example:
+
+    >>> model = keras_nonlocal.models.get("nl_i3d_r101_5", classes=157)
+    >>> model.output_shape
+    (None, 157)
+
+    Wang et al., "Non-local Neural Networks", CVPR 2018, section 4 and Tables 2 to 4.
+    """
+    preset = presets.find(name)
+    arguments = {"name": name, "depth": preset.depth, **preset.arguments, **overrides}
+    arguments["non_local_block"] = {**preset.non_local_block, **(overrides.get("non_local_block") or {})}
+    # I3D is a C2D with inflated kernels, and has no name for none.
+    make = c2d.I3D if arguments["inflate"] else c2d.C2D
+    if not arguments["inflate"]:
+        del arguments["inflate"]
+    return make(input_shape=input_shape, **arguments)
+
+
+def list():
+    """The names of the paper's networks.
+
+    Returns:
+      A tuple of names for keras_nonlocal.models.get.
+
+    Example:
+
+    >>> "c2d_r50" in keras_nonlocal.models.list()
+    True
+    """
+    return tuple(presets.PRESETS)
+
+
+def describe(name):
+    """What a network is and which rows of the paper's tables it is in, on one line.
+
+    Args:
+      name: one of keras_nonlocal.models.list().
+
+    Returns:
+      A line of text.
+
+    Raises:
+      ValueError: for a name that is not there.
+
+    Example:
+
+    >>> print(keras_nonlocal.models.describe("nl_c2d_r50_1_res3"))
+    C2D ResNet-50 with 1 non-local block (res3 [2]): Table 2(b), res3
+    """
+    return presets.find(name).description

@@ -1,0 +1,108 @@
+"""The paper's tables: every row an experiment with its recipe and its file, and the sizes the paper prints."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+from official.core import exp_factory
+from official.modeling import hyperparams
+
+from keras_nonlocal import cost, models
+from keras_nonlocal.models import paper
+from keras_nonlocal.tfm import paper as experiments
+from keras_nonlocal.tfm import paper_tables
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def test_rows():
+    counts = {table: sum(row.table == table for row in paper.ROWS) for table in paper.TITLES}
+    assert counts == {
+        "2a": 5, "2b": 5, "2c": 8, "2d": 8, "2e": 4, "2f": 6, "2g": 6, "3": 2, "4": 2, "5": 6, "6": 3
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", experiments.names())
+def test_every_run_has_an_experiment_and_its_file(name):
+    path = ROOT / experiments.config_file(name)
+    assert path.read_text() == experiments.config_text(name), "python -m training.tables --write_configs"
+    assert "not yet run" in path.read_text() and f"--experiment={name}" in path.read_text()
+    config = exp_factory.get_exp_config(name)
+    config = hyperparams.override_params_dict(config, yaml.safe_load(path.read_text()), is_strict=True)
+    config.validate()
+    config.lock()
+    assert config.runtime.num_gpus == 8
+    assert config.task.train_data.global_batch_size % 8 == 0
+
+
+def test_no_file_is_left_over():
+    files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "training" / "configs" / "paper").iterdir()}
+    assert files == {experiments.config_file(name) for name in experiments.names()}
+
+
+def test_the_recipe_of_32_frames():
+    config = exp_factory.get_exp_config("paper_nl_c2d_r101_5_32x2")
+    assert config.task.train_data.feature_shape == (32, 224, 224, 3)
+    assert config.task.train_data.temporal_stride == 2
+    assert config.task.train_data.global_batch_size == 64
+    assert config.task.losses.l2_weight_decay == 1e-4
+    assert config.trainer.train_steps == 400_000
+    optimizer = config.trainer.optimizer_config
+    assert optimizer.learning_rate.stepwise.boundaries == [150_000, 300_000]
+    assert optimizer.learning_rate.stepwise.values == pytest.approx([0.01, 0.001, 0.0001])
+    assert optimizer.optimizer.sgd.momentum == 0.9
+    backbone = config.task.model.backbone.video_resnet
+    assert (tuple(backbone.non_local.res4), tuple(backbone.block_counts)) == ((6, 13, 20), (3, 4, 23, 3))
+    assert not backbone.norm_frozen and backbone.non_local_block.norm == "batch_norm"
+
+
+def test_the_recipe_of_128_frames():
+    config = exp_factory.get_exp_config("paper_nl_i3d_r50_5_128x1")
+    assert config.task.train_data.feature_shape == (128, 224, 224, 3)
+    assert config.task.train_data.temporal_stride == 1
+    assert config.task.train_data.global_batch_size == 16
+    assert config.trainer.optimizer_config.learning_rate.stepwise.values == pytest.approx([0.0025, 0.00025, 0.000025])
+    backbone = config.task.model.backbone.video_resnet
+    assert backbone.norm_frozen and backbone.non_local_block.norm is None and backbone.group_frames.res3 == 4
+    text = yaml.safe_load(experiments.config_text("paper_nl_i3d_r50_5_128x1"))
+    assert text["task"]["init_checkpoint"] == "runs/paper_i3d_3x1x1_r50_32x2"
+    assert text["task"]["init_checkpoint_modules"] == "trunk"
+
+
+@pytest.mark.parametrize("name", ["nl_c2d_r50_1_concatenation", "nl_i3d_r50_5"])
+def test_an_experiment_builds_the_preset_of_its_row(name):
+    size = (8, 32, 32, 3)
+    config = exp_factory.get_exp_config(f"paper_{name}_32x2")
+    for data in (config.task.train_data, config.task.validation_data):
+        data.feature_shape = size
+    config.task.model.backbone.video_resnet.width = 4
+    found = cost.cost(paper_tables.build(config))
+    assert found == cost.cost(models.get(name, size, width=4))
+
+
+def test_a_table():
+    (text,) = paper_tables.tables(["6"])
+    assert text.splitlines()[0] == "Table 6: COCO keypoints"
+    assert text.count("not built yet") == 3 and "keypoint AP 66.5 (87.3 / 72.8)" in text
+    (text,) = paper_tables.tables(["6"], "markdown")
+    assert "| R101 baseline | - |" in text
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.slow
+def test_the_script_prints_every_table_and_the_papers_factors():
+    done = subprocess.run(
+        [sys.executable, "-m", "training.tables"], cwd=ROOT, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    assert [title for title in paper.TITLES.values() if title not in done.stdout] == []
+    table = done.stdout.split(paper.TITLES["2e"])[1].split(paper.TITLES["2f"])[0]
+    factors = re.findall(r"([\d.]+)x \(([\d.]+)x\)", table)
+    assert len(factors) == 8
+    assert all(round(float(ours), 1) == float(theirs) for ours, theirs in factors), factors
+    weights, strides = re.search(r"Ours has ([\d.]+) M", table)[1], re.search(r"([\d.]+) GMACs: that", table)[1]
+    assert float(weights) == pytest.approx(43.214, rel=0.0005)
+    assert float(strides) == pytest.approx(34.2, rel=0.005)
