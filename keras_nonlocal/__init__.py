@@ -1,6 +1,16 @@
 """Non-local neural networks (Wang, Girshick, Gupta, He, CVPR 2018) for Keras 3; for tf_keras see keras_nonlocal.tfm."""
 
+from keras_nonlocal import cost, models, weights
 from keras_nonlocal._version import __version__
 from keras_nonlocal.layers import BatchNormalization, NonLocal1D, NonLocal2D, NonLocal3D
 
-__all__ = ["BatchNormalization", "NonLocal1D", "NonLocal2D", "NonLocal3D", "__version__"]
+__all__ = [
+    "BatchNormalization",
+    "NonLocal1D",
+    "NonLocal2D",
+    "NonLocal3D",
+    "__version__",
+    "cost",
+    "models",
+    "weights",
+]
