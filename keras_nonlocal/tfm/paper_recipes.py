@@ -55,7 +55,14 @@ def _kinetics_schedule(run):
 
 def _kinetics_start(run):
     if not run.frozen:
-        return None, None, "The paper starts from ImageNet weights, inflated in I3D: set task.init_checkpoint."
+        return (
+            None,
+            None,
+            (
+                "The paper starts from ImageNet weights, inflated in I3D: training/warm_start.py makes a checkpoint of "
+                "such for task.init_checkpoint, with init_checkpoint_modules: backbone."
+            ),
+        )
     plain = _without_blocks(presets.find(run.preset))
     modules = "backbone" if plain == run.preset else "trunk"
     sentence = "Starts from the 32-frame network without non-local blocks, as the official code does."
@@ -177,7 +184,14 @@ def _coco_schedule(run):
 
 
 def _coco_start(run):
-    return None, None, "The paper starts from ImageNet weights: set task.init_checkpoint."
+    return (
+        None,
+        None,
+        (
+            "The paper starts from ImageNet weights: set task.init_checkpoint, of a network with non-local blocks "
+            "to what training/warm_start.py makes."
+        ),
+    )
 
 
 # A run on a data set that is not here is not built yet.

@@ -76,7 +76,7 @@ def input_shape(experiment):
 
 
 def tables(only=None, style="text"):
-    """Prints-to-be of the tables, one after the other; a network is built once, when its first row comes.
+    """The text of the tables, one after the other; a network is built once, when its first row comes.
 
     Args:
       only: tables to make, such as ("2e",). Default all.
@@ -116,18 +116,14 @@ def cells(row, sizes):
         return [row.label, NONE, *[NONE] * 6, row.result, NOT_BUILT]
     ours = sizes[row.run.name]
     counts = (ours.weights / 1e6, ours.multiply_adds / 1e9, ours.parameters / 1e6, ours.operations / 1e9)
-    factors = [
-        f"{ours:.2f}x ({theirs})" for ours, theirs in zip(_factors(row, sizes), row.factors or "--", strict=True)
-    ]
+    factors = [NONE, NONE]
+    if row.baseline is not None:
+        base = sizes[row.baseline.name]
+        found = (ours.weights / base.weights, ours.multiply_adds / base.multiply_adds)
+        factors = [
+            f"{factor:.2f}x ({papers})" for factor, papers in zip(found, row.factors or (NONE, NONE), strict=True)
+        ]
     return [row.label, row.run.name, *(f"{count:.2f}" for count in counts), *factors, row.result, NOT_RUN]
-
-
-def _factors(row, sizes):
-    """Weights and multiply-adds of a row as multiples of its baseline's."""
-    if row.baseline is None:
-        return 1.0, 1.0
-    ours, base = sizes[row.run.name], sizes[row.baseline.name]
-    return ours.weights / base.weights, ours.multiply_adds / base.multiply_adds
 
 
 def stride_note(run, found):

@@ -225,7 +225,7 @@ def _floats(output):
 
 
 def _format(values):
-    names = ["loss", *sorted(name for name in values if "accuracy" in name), "learning_rate"]
+    names = ["loss", *sorted(name for name in values if "accuracy" in name or "precision" in name), "learning_rate"]
     return "".join(f"  {name} {values[name]:.4g}" for name in names if name in values)
 
 

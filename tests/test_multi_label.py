@@ -1,0 +1,74 @@
+"""Clips of several classes at once: how records are read, what is learned and what is measured."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+from official.core import exp_factory, task_factory
+from official.vision.dataloaders import video_input as tfm_video_input
+
+from keras_nonlocal.tfm import video_input
+
+SIZE = (32, 32, 32, 3)
+
+
+@pytest.fixture(scope="module")
+def task():
+    config = exp_factory.get_exp_config("paper_nl_i3d_r101_5_charades").task
+    for data in (config.train_data, config.validation_data):
+        data.feature_shape, data.num_classes = SIZE, 4
+        data.min_image_size, data.max_image_size = 32, 36
+    backbone = config.model.backbone.video_resnet
+    backbone.width, backbone.block_counts = 4, (1, 2, 2, 1)
+    backbone.non_local.override({"res3": (1,), "res4": (0,)})
+    config.init_checkpoint, config.losses.l2_weight_decay = None, 0.0
+    return task_factory.get_task(config)
+
+
+def record(labels, frames=16):
+    jpeg = tf.io.encode_jpeg(np.full((40, 50, 3), 90, "uint8")).numpy()
+    example = tf.train.SequenceExample()
+    example.context.feature["clip/label/index"].int64_list.value.extend(labels)
+    for _ in range(frames):
+        example.feature_lists.feature_list["image/encoded"].feature.add().bytes_list.value.append(jpeg)
+    return example.SerializeToString()
+
+
+@pytest.mark.parametrize(("labels", "expected"), [([0, 2], [1, 0, 1, 0]), ([3], [0, 0, 0, 1]), ([], [0, 0, 0, 0])])
+def test_records_hold_any_number_of_labels(task, labels, expected):
+    parser = video_input.Parser(task.task_config.train_data, "image/encoded", "clip/label/index")
+    decoded = tfm_video_input.Decoder("image/encoded", "clip/label/index").decode(record(labels))
+    features, label = parser.parse_fn(True)(decoded)
+    assert features["image"].shape == SIZE
+    assert label.numpy().tolist() == expected
+
+
+def test_the_loss_is_a_mean_over_clips(task):
+    labels = tf.constant([[1.0, 0, 1, 0], [0, 0, 0, 0]])
+    outputs = tf.constant([[0.9, 0.1, 0.5, 0.2], [0.3, 0.1, 0.1, 0.4]])
+    losses = task.build_losses(labels, outputs)
+    expected = -np.mean(np.log(np.where(labels == 1, outputs, 1 - outputs)))
+    assert losses[task.loss].shape == ()
+    assert float(losses[task.loss]) == pytest.approx(expected, rel=1e-4)
+    assert float(task.build_losses(labels, outputs, [tf.constant(2.0)])[task.loss]) == pytest.approx(
+        expected + 2, rel=1e-4
+    )
+
+
+def test_the_metric_is_the_mean_average_precision(task):
+    (metric,) = task.build_metrics(training=False)
+    labels = np.eye(4, dtype="float32")
+    metric.update_state(labels, labels)
+    assert metric.name == "mean_average_precision" and float(metric.result()) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_step_learns(task):
+    model = task.build_model()
+    optimizer = tf_keras.optimizers.legacy.SGD(0.1)
+    images = np.random.default_rng(0).normal(size=(2, *SIZE)).astype("float32")
+    batch = {"image": tf.constant(images)}, tf.constant([[1.0, 0, 1, 0], [0, 1, 0, 0]])
+    losses = [float(task.train_step(batch, model, optimizer)[task.loss]) for _ in range(6)]
+    assert losses[-1] < losses[0]
+    norms = {v.name for v in model.trainable_variables if "gamma" in v.name or "beta" in v.name}
+    assert not norms  # frozen
+    assert task.inference_step(batch[0], model).numpy().max() < 1
