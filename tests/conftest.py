@@ -21,6 +21,12 @@ def _seeded():
     tf.random.set_seed(0)
 
 
+@pytest.fixture(scope="session")
+def two_replicas():
+    """One strategy for all tests: a second one in the process would number its collectives as the first has."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A real file system of 40 kB at tmp_path / "disk"; grow it with small_disk(kB)."""

@@ -229,26 +229,25 @@ def test_second_derivatives(flavour):
 
 @flavours
 @pytest.mark.parametrize("shape", [(4, 3, 5), (4, 2, 3, 3, 5)], ids=str)
-def test_mirrored_replicas_average_their_statistics(flavour, shape):
+def test_mirrored_replicas_average_their_statistics(flavour, shape, two_replicas):
     found = []
     for which in ("layers", "keras"):
-        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
         package = FLAVOURS[flavour]
         layers = package.layers if which == "layers" else package.keras.layers
-        with strategy.scope():
+        with two_replicas.scope():
             layer = layers.BatchNormalization(momentum=0.6, name="bn")
             layer.build((None, *shape[1:]))
         batches = [data(shape, seed=seed) for seed in (0, 1)]
-        values = strategy.experimental_distribute_values_from_function(
+        values = two_replicas.experimental_distribute_values_from_function(
             lambda context, batches=batches: tf.constant(batches[context.replica_id_in_sync_group])
         )
 
         @tf.function
-        def step(values, layer=layer, strategy=strategy):
-            return strategy.run(lambda x: layer(x, training=True), [values])
+        def step(values, layer=layer):
+            return two_replicas.run(lambda x: layer(x, training=True), [values])
 
         for _ in range(2):
-            outputs = strategy.experimental_local_results(step(values))
+            outputs = two_replicas.experimental_local_results(step(values))
         found.append({**statistics(layer), **{f"y{i}": np.asarray(y) for i, y in enumerate(outputs)}})
     agree(*found, 1e-5)
     assert not np.allclose(found[0]["moving_mean"], 0)

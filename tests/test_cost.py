@@ -259,13 +259,13 @@ def test_c2d_r50():
     assert found.multiply_adds / 1e9 == pytest.approx(20.2, rel=0.005)
 
 
-def test_a_trainer_says_what_an_example_costs():
+def test_a_trainer_says_what_an_example_costs(two_replicas):
     from official.core import exp_factory, task_factory
 
     from keras_nonlocal.tfm import training
 
     task = exp_factory.get_exp_config("non_local_c2d_demo").task
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    with two_replicas.scope():
         model = task_factory.get_task(task).build_model()
     alone = task_factory.get_task(task).build_model()
     assert training._size(model, task) == str(cost.cost(alone))

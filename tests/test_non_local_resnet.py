@@ -179,9 +179,8 @@ def test_mixed_precision():
         tf_keras.mixed_precision.set_global_policy("float32")
 
 
-def test_replicas_train_the_blocks():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with strategy.scope():
+def test_replicas_train_the_blocks(two_replicas):
+    with two_replicas.scope():
         backbone = NonLocalResNet(10, non_local={"res4": [0]})
         x = tf_keras.layers.GlobalAveragePooling2D()(backbone.output["5"])
         model = tf_keras.Model(backbone.input, tf_keras.layers.Dense(2)(x))

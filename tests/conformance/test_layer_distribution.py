@@ -7,11 +7,6 @@ import pytest
 import tensorflow as tf
 
 
-@pytest.fixture(scope="module")
-def strategy():
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-
-
 @pytest.fixture(params=blocks.FLAVOURS)
 def flavour(request):
     return request.param
@@ -32,8 +27,8 @@ def _data(case):
 
 # Without batch statistics, of which each replica has its own, two replicas of one example are one of two.
 @pytest.mark.parametrize("case", layer_cases.cases(first=1, only=lambda case: case.kwargs.get("norm", "") is None))
-def test_two_replicas_train_like_one(flavour, case, strategy):
-    with strategy.scope():
+def test_two_replicas_train_like_one(flavour, case, two_replicas):
+    with two_replicas.scope():
         distributed = _model(flavour, case)
     single = _model(flavour, case)
     single.set_weights(distributed.get_weights())
@@ -46,9 +41,9 @@ def test_two_replicas_train_like_one(flavour, case, strategy):
         np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6)
 
 
-def test_synchronised_statistics_are_those_of_the_whole_batch(flavour, strategy):
+def test_synchronised_statistics_are_those_of_the_whole_batch(flavour, two_replicas):
     case = layer_cases.CASES[0]
-    with strategy.scope():
+    with two_replicas.scope():
         distributed = _model(flavour, case, norm_synchronized=True)
     single = _model(flavour, case)
     single.set_weights(distributed.get_weights())
@@ -59,8 +54,8 @@ def test_synchronised_statistics_are_those_of_the_whole_batch(flavour, strategy)
 
 
 @pytest.mark.parametrize("case", layer_cases.cases(first=2))
-def test_replicas_predict_like_one(flavour, case, strategy):
-    with strategy.scope():
+def test_replicas_predict_like_one(flavour, case, two_replicas):
+    with two_replicas.scope():
         model = case.model(flavour)
     inputs = tf.data.Dataset.from_tensors((tuple(case.model_inputs()),) if case.masked else case.x()).unbatch().batch(2)
     np.testing.assert_allclose(
