@@ -10,3 +10,10 @@ def sync(path):
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def move_whole(temporary, path):
+    """Gives a file that is complete its name, in the order in which this also holds when the power fails."""
+    sync(temporary)
+    os.replace(temporary, path)
+    sync(os.path.dirname(path) or ".")

@@ -60,10 +60,7 @@ def whole_file(path, temporary=None):
     try:
         yield temporary
         with clear_write_errors(path):
-            # In this order it also holds when the power fails.
-            files.sync(temporary)
-            os.replace(temporary, path)
-            files.sync(os.path.dirname(path) or ".")
+            files.move_whole(temporary, path)
     finally:
         remove(temporary)
 

@@ -29,11 +29,7 @@ def get(name, /, input_shape=(32, 224, 224, 3), **overrides):
     preset = presets.find(name)
     arguments = {"name": name, "depth": preset.depth, **preset.arguments, **overrides}
     arguments["non_local_block"] = {**preset.non_local_block, **(overrides.get("non_local_block") or {})}
-    # I3D is a C2D with inflated kernels, and has no name for none.
-    make = c2d.I3D if arguments["inflate"] else c2d.C2D
-    if not arguments["inflate"]:
-        del arguments["inflate"]
-    return make(input_shape=input_shape, **arguments)
+    return c2d.c2d_or_i3d(input_shape=input_shape, **arguments)
 
 
 def list():

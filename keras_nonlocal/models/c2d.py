@@ -75,6 +75,11 @@ def I3D(
     return _model(depth, input_shape, classes, dropout, include_top, window, name, inflate=inflate, **arguments)
 
 
+def c2d_or_i3d(inflate, **arguments):
+    """An I3D, or without `inflate` a C2D, which has no such argument."""
+    return I3D(inflate=inflate, **arguments) if inflate else C2D(**arguments)
+
+
 def _model(depth, input_shape, classes, dropout, include_top, window, name, **arguments):
     if "block_counts" not in arguments:
         if depth not in video_resnet.BLOCK_COUNTS:

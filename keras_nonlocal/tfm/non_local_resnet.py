@@ -75,13 +75,4 @@ class NonLocalResNet(placing.PlacingMixin, resnet.ResNet):
 def build_non_local_resnet(input_specs, backbone_config, norm_activation_config, l2_regularizer=None):
     """Builds a NonLocalResNet from a configs.Backbone; the arguments are those of tfm's builders."""
     arguments = backbone_config.get().as_dict()
-    return NonLocalResNet(
-        input_specs=input_specs,
-        init_stochastic_depth_rate=arguments.pop("stochastic_depth_drop_rate"),
-        activation=norm_activation_config.activation,
-        use_sync_bn=norm_activation_config.use_sync_bn,
-        norm_momentum=norm_activation_config.norm_momentum,
-        norm_epsilon=norm_activation_config.norm_epsilon,
-        kernel_regularizer=l2_regularizer,
-        **arguments,
-    )
+    return NonLocalResNet(**placing.shared_arguments(input_specs, arguments, norm_activation_config, l2_regularizer))

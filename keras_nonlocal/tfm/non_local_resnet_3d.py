@@ -63,12 +63,5 @@ def build_non_local_resnet_3d(input_specs, backbone_config, norm_activation_conf
         temporal_strides=[stage["temporal_strides"] for stage in stages],
         temporal_kernel_sizes=[stage["temporal_kernel_sizes"] for stage in stages],
         use_self_gating=[stage["use_self_gating"] for stage in stages],
-        input_specs=input_specs,
-        init_stochastic_depth_rate=arguments.pop("stochastic_depth_drop_rate"),
-        activation=norm_activation_config.activation,
-        use_sync_bn=norm_activation_config.use_sync_bn,
-        norm_momentum=norm_activation_config.norm_momentum,
-        norm_epsilon=norm_activation_config.norm_epsilon,
-        kernel_regularizer=l2_regularizer,
-        **arguments,
+        **placing.shared_arguments(input_specs, arguments, norm_activation_config, l2_regularizer),
     )

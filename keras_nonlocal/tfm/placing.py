@@ -8,6 +8,26 @@ from keras_nonlocal.models import video_resnet
 from keras_nonlocal.tfm import blocks
 
 
+def shared_arguments(input_specs, arguments, norm_activation_config, l2_regularizer):
+    """What ResNets of images and of clips take alike, from what tfm gives its builders.
+
+    Args:
+      input_specs, norm_activation_config, l2_regularizer: those of a builder.
+      arguments: a backbone's configuration as a dict, whose stochastic_depth_drop_rate has another name there.
+    """
+    arguments = dict(arguments)
+    return {
+        "input_specs": input_specs,
+        "init_stochastic_depth_rate": arguments.pop("stochastic_depth_drop_rate"),
+        "activation": norm_activation_config.activation,
+        "use_sync_bn": norm_activation_config.use_sync_bn,
+        "norm_momentum": norm_activation_config.norm_momentum,
+        "norm_epsilon": norm_activation_config.norm_epsilon,
+        "kernel_regularizer": l2_regularizer,
+        **arguments,
+    }
+
+
 class PlacingMixin:
     """Builds chosen residual blocks of a ResNet as ones that hold a non-local block; put before tfm's class.
 

@@ -1,6 +1,6 @@
 """The Keras 3 network that a checkpoint belongs to, built and loaded."""
 
-from keras_nonlocal import models
+from keras_nonlocal.models import c2d
 from keras_nonlocal.weights import loading, reading, variants
 from keras_nonlocal.weights.pickles import CheckpointError
 
@@ -44,9 +44,6 @@ def build(path, source="auto", input_shape=(None, None, None, 3), window=None, *
     if untold:
         asked = "; ".join(f"`{name}`, {ASKED[name]}" for name in untold)
         raise CheckpointError(f"{path}: the file does not tell everything: give {asked}.")
-    network = models.I3D if arguments["inflate"] else models.C2D
-    if not arguments["inflate"]:
-        del arguments["inflate"]
     arguments["include_top"] = "classes" in arguments
-    model = network(input_shape=input_shape, window=window, **arguments)
-    return model, loading.load(model, path, source, **options)
+    model = c2d.c2d_or_i3d(input_shape=input_shape, window=window, **arguments)
+    return model, loading.fill(model, checkpoint, options)

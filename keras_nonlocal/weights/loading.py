@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from keras_nonlocal.models import video_resnet
 from keras_nonlocal.weights import names, reading, variants
 from keras_nonlocal.weights.pickles import CheckpointError
 
@@ -78,7 +79,12 @@ def load(model, path, source="auto", **options):
     >>> model = keras_nonlocal.models.I3D(50, non_local={"res3": [1, 3], "res4": [1, 3, 5]})
     >>> print(keras_nonlocal.weights.load(model, "i3d_nonlocal_8x8_IN_pretrain_400k.pkl"))
     """
-    checkpoint = reading.read(path, source)
+    return fill(model, reading.read(path, source), options)
+
+
+def fill(model, checkpoint, options):
+    """What `load` does, with a checkpoint that has been read."""
+    path = checkpoint.path
     targets, unknown = targets_of(checkpoint)
     skipped = dict(checkpoint.skipped)
     layers = _layers(model)
@@ -115,7 +121,10 @@ def targets_of(checkpoint):
     """{(layer, weight): (name, array)} of a checkpoint's tensors, and the names that have no such place."""
     targets, unknown = {}, []
     for name, array in checkpoint.tensors.items():
-        target = names.target(checkpoint.source, name)
+        if checkpoint.source == reading.OURS:
+            target = tuple(name.partition("/")[::2])
+        else:
+            target = names.target(checkpoint.source, name)
         if target is None and checkpoint.source == "slowfast":
             target = names.target("official", name)
         if target is None:
@@ -175,14 +184,12 @@ def _variables(model, layers):
 def _placement_differences(expected, variables):
     """What differs in the numbers of residual and non-local blocks."""
     found = []
-    has = {layer for layer, _ in variables}
-    for stage, count in zip(("res2", "res3", "res4", "res5"), expected["block_counts"], strict=True):
-        ours = sum(f"{stage}_{i}_branch2a" in has for i in range(1000))
+    counts, placement = variants.structure({layer for layer, _ in variables})
+    for stage, ours, count in zip(video_resnet.STAGES, counts, expected["block_counts"], strict=True):
         if ours != count:
             found.append(f"`block_counts` has {ours} for {stage} and must have {count}")
-        placed = [i for i in range(ours) if f"{stage}_{i}_nonlocal" in has]
-        if placed != expected["non_local"].get(stage, []):
-            must = expected["non_local"].get(stage, [])
+        placed, must = placement.get(stage, []), expected["non_local"].get(stage, [])
+        if placed != must:
             found.append(f"`non_local` has {stage}: {placed} and must have {stage}: {must}")
     return found
 
@@ -197,13 +204,8 @@ def _size_differences(expected, layers, variables):
 
     kernel = variables["conv1", "kernel"].shape
     compare("width", kernel[-1], expected["width"])
-    inflated = {
-        layer[-len("branch2a") :]
-        for (layer, weight), variable in variables.items()
-        if weight == "kernel" and "branch2" in layer and variable.shape[0] == 3
-    }
-    inflate = "3x1x1" if "branch2a" in inflated else "3x3x3" if "branch2b" in inflated else None
-    compare("inflate", inflate, expected["inflate"])
+    frames = {layer: variable.shape[0] for (layer, weight), variable in variables.items() if weight == "kernel"}
+    compare("inflate", variants.inflation(frames), expected["inflate"])
     if (names.CLASSIFIER, "kernel") in variables:
         compare("classes", variables[names.CLASSIFIER, "kernel"].shape[-1], expected.get("classes"))
     for layer in layers.values():

@@ -77,9 +77,6 @@ _SOURCES = {
 
 def target(source, name):
     """(layer, weight) of a source's tensor, or None for a name that the source's networks do not have."""
-    if source == "keras_nonlocal":
-        layer, _, weight = name.partition("/")
-        return layer, weight
     for pattern, found in _SOURCES[source]:
         match = re.fullmatch(pattern, name)
         if match:

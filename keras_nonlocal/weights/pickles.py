@@ -11,7 +11,7 @@ import pickletools
 import ml_dtypes
 import numpy as np
 
-# Of a pickle: more than any checkpoint of a video network has (0.4 million for a ResNet-101 with its optimizer).
+# Of a pickle: far more than a checkpoint of a video network has, some twenty for each of its tensors.
 MAX_INSTRUCTIONS = 5_000_000
 MAX_DIMENSIONS = 8
 # Bytes of arrays for a byte of the file: an array as text is made twice on its way to one.

@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 
-from keras_nonlocal import errors, models
+from keras_nonlocal import errors, files, models
 from keras_nonlocal.weights import building, loading, reading
 
 # Of the options, those of a network as a whole.
@@ -51,11 +51,11 @@ def save(model, report, path):
             _save_safetensors(model, report, part)
         else:
             model.save_weights(part)
-        os.replace(part, path)
+        files.move_whole(part, path)
         part = os.path.join(folder, text.name)
         with open(part, "w") as file:
             file.write(f"{report}\n")
-        os.replace(part, text)
+        files.move_whole(part, text)
     return path, text
 
 

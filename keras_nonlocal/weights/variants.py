@@ -42,24 +42,15 @@ def arguments(checkpoint, targets, told=None):
         errors.check_choice("options", name, OPTIONS)
     if checkpoint.source == reading.OURS:
         return _saved(checkpoint)
-    layers = {layer for layer, _ in targets}
-    counts = [
-        len({match[1] for layer in layers if (match := re.fullmatch(rf"{stage}_(\d+)_branch2a", layer))})
-        for stage in video_resnet.STAGES
-    ]
+    counts, placement = structure({layer for layer, _ in targets})
     if 0 in counts or ("conv1", "kernel") not in targets:
         raise CheckpointError(f"{checkpoint.path}: it has no residual network of four stages and a conv1.")
-    placement = {}
-    for layer in layers:
-        match = re.fullmatch(r"(res[2-5])_(\d+)_nonlocal", layer)
-        if match:
-            placement.setdefault(match[1], []).append(int(match[2]))
-    placement = {stage: sorted(indices) for stage, indices in sorted(placement.items())}
+    kernels = {layer: array for (layer, weight), (_, array) in targets.items() if weight == "kernel"}
     affine = ("conv1_bn", "moving_variance") not in targets
     found = {
-        "block_counts": tuple(counts),
+        "block_counts": counts,
         "width": len(targets["conv1", "kernel"][1]),
-        "inflate": _inflation(targets),
+        "inflate": inflation({layer: k.shape[2] for layer, k in kernels.items() if k.ndim == 5}),
         "non_local": placement,
         "norm_frozen": affine,
         "group_frames": dict(AFFINE_GROUP_FRAMES) if affine and checkpoint.source == "official" else {},
@@ -92,11 +83,29 @@ def _saved(checkpoint):
     return found
 
 
-def _inflation(targets):
+def structure(layers):
+    """How many residual blocks each stage has, and where non-local ones are, by the names of the layers.
+
+    Args:
+      layers: names, such as "res3_1_branch2a" and "res3_1_nonlocal".
+
+    Returns:
+      (blocks in res2, ..., in res5), and {"res3": [1, 3], ...} of the stages with non-local blocks.
+    """
+
+    def indices(stage, part):
+        return sorted(int(match[1]) for layer in layers if (match := re.fullmatch(rf"{stage}_(\d+)_{part}", layer)))
+
+    counts = tuple(len(indices(stage, "branch2a")) for stage in video_resnet.STAGES)
+    placement = {stage: indices(stage, "nonlocal") for stage in video_resnet.STAGES}
+    return counts, {stage: found for stage, found in placement.items() if found}
+
+
+def inflation(frames):
+    """The `inflate` of a network whose convolutions span {layer: frames}."""
     for style, branch in (("3x1x1", "branch2a"), ("3x3x3", "branch2b")):
-        for (layer, weight), (_, array) in targets.items():
-            if layer.endswith(branch) and weight == "kernel" and array.ndim == 5 and array.shape[2] == 3:
-                return style
+        if any(layer.endswith(branch) and size == 3 for layer, size in frames.items()):
+            return style
     return None
 
 
