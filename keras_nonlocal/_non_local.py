@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import tensorflow as tf
 
-from keras_nonlocal import attend, errors
+from keras_nonlocal import attend, errors, projections
 from keras_nonlocal import pairwise as pairwise_forms
 from keras_nonlocal import positions as positions_lib
 
@@ -210,39 +210,56 @@ class NonLocalMixin:
 
     def _projected(self, x, mask):
         """What attend takes: theta at all positions; phi, g and the mask of valid keys at the (pooled) keys'."""
-
-        def pool(tensor):
-            if mask is None:
-                return positions_lib.max_pool(tensor, self._pool), None
-            return positions_lib.max_pool_valid(tensor, mask, self._pool)
-
-        before = self.pool_before_projection or math.prod(self._pool) == 1
-        if before or self.phi is None:
-            pooled, key_mask = pool(x)
-            phi = self._embedded(self.phi, pooled, 1)
-        elif self._form.owns_w_f:
-            phi, key_mask = pool(_over_rows(self.phi, x))
-            phi = phi @ self._w_f(1)
+        w_theta, w_phi = (self._w_f(0), self._w_f(1)) if self._form.owns_w_f else (None, None)
+        if math.prod(self._pool) == 1:
+            theta, phi, g = self._project(x, (self.theta, w_theta), (self.phi, w_phi), (self.g, None))
+            key_mask = mask
+        elif self.pool_before_projection:
+            keys, key_mask = self._pooled(x, mask)
+            (theta,) = self._project(x, (self.theta, w_theta))
+            phi, g = self._project(keys, (self.phi, w_phi), (self.g, None))
         else:
-            phi, key_mask = pool(_over_rows(self.phi, x))
-        g = _over_rows(self.g, pooled) if before else pool(_over_rows(self.g, x))[0]
+            # w_f comes after the pooling, which is not linear.
+            theta, phi, g = self._project(x, (self.theta, w_theta), (self.phi, None), (self.g, None))
+            phi, key_mask = self._pooled(phi, mask)
+            phi = phi if w_phi is None else phi @ w_phi
+            g, _ = self._pooled(g, mask)
         if self.scale and self._form.scales:
             # Not tf.cast, which takes a Python number through float32. The keys are fewer than the queries.
             phi = phi * (1 / math.sqrt(phi.shape[-1]))
-        return self._embedded(self.theta, x, 0), phi, g, key_mask
+        return theta, phi, g, key_mask
 
-    def _embedded(self, layer, x, half):
-        """theta or phi of x, whichever half of w_f goes with it; for the concatenation form their product."""
-        if layer is None:
-            return x
+    def _pooled(self, x, mask):
+        """x and the mask, or None, at the keys."""
+        if mask is None:
+            return positions_lib.max_pool(x, self._pool), None
+        return positions_lib.max_pool_valid(x, mask, self._pool)
+
+    def _project(self, x, *parts):
+        """What layers make of x: x itself for None. Each comes with the (C', 1) half of w_f to multiply by, or None."""
+        linear = [None if layer is None else self._linear(layer, w_f) for layer, w_f in parts]
+        projected = iter(projections.project(x, [part for part in linear if part is not None]))
+        ys = []
+        for (layer, w_f), part in zip(parts, linear, strict=True):
+            if part is not None:
+                ys.append(next(projected))
+            elif layer is None:
+                ys.append(x)
+            else:
+                y = _over_rows(layer, x)
+                ys.append(y if w_f is None else y @ w_f)
+        return ys
+
+    def _linear(self, layer, w_f):
+        """The Projection that a layer is, or None where it is quantized."""
         kernel = self._kernel(layer)
-        if not self._form.owns_w_f or kernel is None:
-            embedded = _over_rows(layer, x)
-            return embedded @ self._w_f(half) if self._form.owns_w_f else embedded
-        # w_f . theta(x) is one number for each position, and takes no theta(x).
-        w_f = self._w_f(half)
-        a = _over_rows(lambda rows: rows @ (kernel @ w_f), x)
-        return a if layer.bias is None else a + tf.linalg.matvec(w_f, self._weight(layer.bias), transpose_a=True)
+        if kernel is None:
+            return None
+        bias = None if layer.bias is None else self._weight(layer.bias)
+        if w_f is not None:
+            # w_f . theta(x) is one number for each position, and takes no theta(x).
+            kernel, bias = kernel @ w_f, None if bias is None else tf.linalg.matvec(w_f, bias, transpose_a=True)
+        return projections.Projection(kernel, bias)
 
     def _w_f(self, half):
         """The half of w_f for theta (0) or phi (1), (C', 1)."""
