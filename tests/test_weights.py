@@ -6,6 +6,7 @@ would run code, use up memory or are broken; its manifest says what each is.
 
 import json
 import pathlib
+import resource
 import subprocess
 import sys
 
@@ -14,10 +15,11 @@ import numpy as np
 import pytest
 import tf_keras
 
-from keras_nonlocal import models, weights
+from keras_nonlocal import errors, models, weights
 from keras_nonlocal.models import video_resnet
 from keras_nonlocal.tfm import backbones
 from keras_nonlocal.tfm import layers as tfm_layers
+from keras_nonlocal.weights import saving
 
 DATA = pathlib.Path(__file__).parent / "data" / "weights"
 HOSTILE, DIALECTS = DATA / "hostile", DATA / "pickle_dialects"
@@ -289,8 +291,9 @@ def test_the_command_imports_and_its_files_load_again(tmp_path):
     assert "SHA-256" in done.stdout and "Apache-2.0" in done.stdout and f"Wrote {out}" in done.stdout
     assert (tmp_path / "c2d.safetensors.txt").read_text().strip() in done.stdout
     want = expected("sf_c2d_nln_8x8_r50.npz")
-    model, _ = weights.build(out)
+    model, report = weights.build(out)
     np.testing.assert_allclose(model(want["x"]), want["logits"], **LOGITS)
+    assert report.checkpoint.licence == weights.read(DATA / "sf_c2d_nln_8x8_r50.pyth").licence
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c2d.safetensors", "c2d.safetensors.txt"]
     done = subprocess.run(
         [*command, str(HOSTILE / "evil_os_system.pkl"), f"--out={tmp_path}/evil.weights.h5"],
@@ -298,3 +301,18 @@ def test_the_command_imports_and_its_files_load_again(tmp_path):
     )  # fmt: skip
     assert done.returncode == 1 and done.stderr.strip().splitlines()[-1].startswith("error: ")
     assert "Traceback" not in done.stderr and not (tmp_path / "evil.weights.h5").exists()
+
+
+@pytest.mark.parametrize("suffix", saving.SUFFIXES)
+def test_a_full_disk_leaves_nothing_and_a_clear_error(suffix, tmp_path):
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    model, report = weights.build(DATA / "sf_c2d_nln_8x8_r50.pyth")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # bytes a file may have, fewer than the weights
+    try:
+        with pytest.raises(errors.UserError, match="--out .* cannot be written .*; make room"):
+            saving.save(model, report, tmp_path / f"c2d{suffix}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())

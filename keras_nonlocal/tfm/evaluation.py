@@ -1,7 +1,8 @@
 """Test accuracy of a trained model on several views a video: what `training/evaluate.py` calls."""
 
-from official.core import task_factory, train_utils
+from official.core import task_factory
 
+from keras_nonlocal import cost
 from keras_nonlocal.data import record_files
 from keras_nonlocal.tfm import training
 
@@ -32,13 +33,13 @@ def evaluate(experiment, model_dir, input_path=None, clips=10, crops=1, out=None
     # The test is no point of the run's validation curve.
     metrics = training.run(params, "eval", model_dir, save_summary=False)
     model = task_factory.get_task(params.task).build_model()
+    costs = cost.cost(model, params.task.validation_data.feature_shape)
     result = {
         "accuracy": metrics["accuracy"],
         "loss": metrics["loss"],
         "step": metrics["step"],
-        "parameters": model.count_params(),
-        # TensorFlow's profiler counts a multiply-add as two operations.
-        "multiply_adds": train_utils.try_count_flops(model) // 2,
+        "parameters": costs.parameters,
+        "multiply_adds": costs.multiply_adds,
         "clips": clips,
         "crops": crops,
         "input_path": params.task.validation_data.input_path,

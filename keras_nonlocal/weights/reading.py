@@ -24,8 +24,9 @@ LICENCES = {
     "official": "CC-BY-NC 4.0 (facebookresearch/video-nonlocal-net): not for commercial use, not to be passed on",
     "slowfast": "Apache-2.0 (facebookresearch/SlowFast); files converted from the official code stay CC-BY-NC 4.0",
     "mmaction2": "Apache-2.0 (open-mmlab/mmaction2)",
-    OURS: "that of the checkpoint it was imported from",
 }
+# Of a file with our own names that does not say.
+UNKNOWN_LICENCE = "that of the checkpoint it was imported from"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Checkpoint:
       tensors: {name: array}, in the file's own layout, as read-only views.
       skipped: {name: why} of what is no weight.
       config: the text of the configuration in the file, or None.
+      licence: of the weights: the source's, or for a file of our own what it says.
     """
 
     path: str
@@ -46,11 +48,8 @@ class Checkpoint:
     source: str
     tensors: dict
     skipped: dict
-    config: str | None = None
-
-    @property
-    def licence(self):
-        return LICENCES[self.source]
+    config: str | None
+    licence: str
 
 
 def read(path, source="auto"):
@@ -81,18 +80,19 @@ def read(path, source="auto"):
                 raise CheckpointError("The file is empty.")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 sha256 = hashlib.sha256(content).hexdigest()
-                values, config = _values(path, content)
+                values, said = _values(path, content)
         tensors, skipped = _sorted_out(values)
         source = _source(tensors, source)
     except OSError as e:
         raise CheckpointError(f"{path}: {e.strerror or e}.") from None
     except CheckpointError as e:
         raise CheckpointError(f"{path}: {e}") from None
-    return Checkpoint(str(path), sha256, source, tensors, skipped, config)
+    licence = LICENCES.get(source) or said.get("licence") or UNKNOWN_LICENCE
+    return Checkpoint(str(path), sha256, source, tensors, skipped, said.get("config"), licence)
 
 
 def _values(path, content):
-    """{name: value} of the file, and the configuration in it."""
+    """{name: value} of the file, and what else it says: `config` and `licence`, texts."""
     start = content[:16]
     if start.startswith(b"PK\x03\x04"):
         return _state(_read_zip(path, len(content)))
@@ -109,7 +109,7 @@ def _values(path, content):
 
 
 def _state(value):
-    """The dict of tensors in what a file holds, and the configuration beside it."""
+    """The dict of tensors in what a file holds, and what it says beside them."""
     if type(value) is not dict:
         raise CheckpointError(f"A checkpoint is a dict of names and arrays; this is a {type(value).__name__}.")
     for key in STATE_KEYS:
@@ -118,8 +118,8 @@ def _state(value):
             if type(state) is not dict:
                 raise CheckpointError(f"{key!r} must be a dict of names and arrays; it is a {type(state).__name__}.")
             config = value.get("cfg")
-            return state, config if isinstance(config, str) else None
-    return value, None
+            return state, {"config": config} if isinstance(config, str) else {}
+    return value, {}
 
 
 def _sorted_out(values):
@@ -262,7 +262,8 @@ def _read_safetensors(path):
         raise CheckpointError("It is a safetensors file: `pip install 'keras_nonlocal[convert]'` to read it.") from None
     try:
         with safetensors.safe_open(path, framework="np") as file:
-            config = (file.metadata() or {}).get(OURS)
-            return {name: file.get_tensor(name) for name in file.keys()}, config  # noqa: SIM118 (not a dict)
+            metadata = file.metadata() or {}
+            said = {"config": metadata.get(OURS), "licence": metadata.get("licence")}
+            return {name: file.get_tensor(name) for name in file.keys()}, said  # noqa: SIM118 (not a dict)
     except (safetensors.SafetensorError, TypeError, ValueError) as e:
         raise CheckpointError(f"It is a safetensors file that cannot be read: {str(e)[:200]}.") from None

@@ -39,32 +39,41 @@ def save(model, report, path):
       path: pathlib.Path that ends in .weights.h5 or .safetensors. Nothing is there before it is complete.
 
     Raises:
-      UserError: for another ending.
+      UserError: for another ending, or where it cannot be written.
     """
     if not path.name.endswith(SUFFIXES):
         raise errors.UserError(f"--out must end in {' or '.join(SUFFIXES)}. Received: {path}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = path.with_name(f"{path.name}.txt")
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".import_") as folder:
-        part = os.path.join(folder, path.name)
-        if path.name.endswith(".safetensors"):
-            _save_safetensors(model, report, part)
-        else:
-            model.save_weights(part)
-        files.move_whole(part, path)
-        part = os.path.join(folder, text.name)
-        with open(part, "w") as file:
-            file.write(f"{report}\n")
-        files.move_whole(part, text)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".import_") as folder:
+            part = os.path.join(folder, path.name)
+            if path.name.endswith(".safetensors"):
+                _save_safetensors(model, report, part)
+            else:
+                model.save_weights(part)
+            files.move_whole(part, path)
+            part = os.path.join(folder, text.name)
+            with open(part, "w") as file:
+                file.write(f"{report}\n")
+            files.move_whole(part, text)
+    except OSError as e:  # h5py has a reason, but no strerror
+        reason = e.strerror or str(e).splitlines()[0]
+        raise errors.UserError(
+            f"--out {path} cannot be written ({reason}); make room or correct the permissions of its folder."
+        ) from e
     return path, text
 
 
 def _save_safetensors(model, report, path):
     try:
-        from safetensors import numpy
+        from safetensors import SafetensorError, numpy
     except ImportError:
         raise errors.UserError("--out: `pip install 'keras_nonlocal[convert]'` to write safetensors.") from None
     arrays = {"/".join(target): variable.numpy() for target, variable in loading.variables_of(model).items()}
     checkpoint = report.checkpoint
     said = {"source": checkpoint.path, "sha256": checkpoint.sha256, "licence": checkpoint.licence}
-    numpy.save_file(arrays, path, {**said, reading.OURS: json.dumps(report.arguments)})
+    try:
+        numpy.save_file(arrays, path, {**said, reading.OURS: json.dumps(report.arguments)})
+    except SafetensorError as e:
+        raise OSError(str(e)) from e  # a full disk
