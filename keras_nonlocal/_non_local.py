@@ -151,8 +151,8 @@ class NonLocalMixin:
         theta, phi, g = (self._sets.fold(part) for part in (theta, phi, g))  # (B, *positions, C') -> (B*S, N, C')
         key_mask = None if key_mask is None else self._sets.fold_mask(key_mask)
         w_out = self._kernel(self.out) if self._form.associates else None
-        implementation = "dense" if return_attention_scores else self.implementation
-        y = attend.attend(self._form, theta, phi, g, key_mask, w_out, implementation)
+        attention = pairwise_forms.attention(self._form, theta, phi, key_mask) if return_attention_scores else None
+        y = attend.attend(self._form, theta, phi, g, key_mask, w_out, self.implementation, attention)
         y = self._sets.unfold(y, batch, positions)
         if w_out is None:
             y = _over_rows(self.out, y)
@@ -162,9 +162,8 @@ class NonLocalMixin:
         if mask is not None:
             z = tf.where(mask[..., None], z, inputs)
         z = tf.ensure_shape(z, inputs.shape)
-        if not return_attention_scores:
+        if attention is None:
             return z
-        attention = pairwise_forms.attention(self._form, theta, phi, key_mask)
         return z, self._sets.unfold_attention(attention, batch, positions)
 
     def compute_output_shape(self, input_shape):

@@ -27,7 +27,7 @@ def implementations(form):
     return ("auto", "dense", "sorted" if form.owns_w_f else "associated")
 
 
-def attend(form, theta, phi, g, key_mask=None, w_out=None, implementation="auto"):
+def attend(form, theta, phi, g, key_mask=None, w_out=None, implementation="auto", attention=None):
     """Eq. 1 for a batch of position sets.
 
     Args:
@@ -38,6 +38,7 @@ def attend(form, theta, phi, g, key_mask=None, w_out=None, implementation="auto"
       key_mask: (B, M) boolean of the keys that take part, or None for all.
       w_out: (D, E) to multiply y with, which the dot product can do before y; None for not.
       implementation: one of implementations(form).
+      attention: what pairwise.attention gives for these, where that is there already; it is not computed then.
 
     Returns:
       y, (B, N, D) or with w_out (B, N, E), in g's dtype.
@@ -50,7 +51,9 @@ def attend(form, theta, phi, g, key_mask=None, w_out=None, implementation="auto"
     if key_mask is not None:
         g = tf.where(key_mask[..., None], g, tf.zeros_like(g))
     inputs = (form, theta, phi, g, key_mask, w_out)
-    if implementation == "auto":
+    if attention is not None:
+        y = _weighted(attention, g, w_out)
+    elif implementation == "auto":
         few, many, is_few = _rule(form, theta, phi, g, w_out)
         if isinstance(is_few, tf.Tensor):
             y = tf.cond(is_few, lambda: _EVALUATIONS[few](*inputs), lambda: _EVALUATIONS[many](*inputs))
@@ -81,7 +84,10 @@ def _rule(form, theta, phi, g, w_out):
 
 
 def _dense(form, theta, phi, g, key_mask, w_out):
-    attention = pairwise.attention(form, theta, phi, key_mask)
+    return _weighted(pairwise.attention(form, theta, phi, key_mask), g, w_out)
+
+
+def _weighted(attention, g, w_out):
     return _multiply_out(tf.matmul(tf.cast(attention, g.dtype), g), w_out)
 
 

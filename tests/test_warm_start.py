@@ -157,7 +157,7 @@ def test_the_checkpoint_may_hold_more(trained_with_it, tmp_path):
 @pytest.fixture
 def same_pixels(monkeypatch):
     """Leaves conv1 as it is, so that both networks can be given the same numbers."""
-    monkeypatch.setattr(image_resnets, "_for_our_pixels", lambda stem, mean, std: stem)
+    monkeypatch.setattr(image_resnets, "_for_pixels", lambda stem, before, after: stem)
 
 
 def still(x, frames):
@@ -220,6 +220,61 @@ def test_c2d_on_a_still_clip_is_the_resnet_of_keras_but_for_its_strides(keras_re
     assert sum(origin.source is None for origin in report.origins) == 5 * 12
 
 
+# Kernels of one frame: nothing then happens over time.
+SPATIAL = {
+    "stem_conv_temporal_kernel_size": 1, "stem_conv_temporal_stride": 1, "stem_pool_temporal_stride": 1,
+    "block_specs": [{"temporal_strides": 1, "temporal_kernel_sizes": (1,) * count, "use_self_gating": False}
+                    for count in (3, 4, 6, 3)],
+}  # fmt: skip
+
+
+def test_clips_of_tfm_on_a_still_clip_are_its_resnet_on_the_image(tmp_path, same_pixels):
+    plain = randomise(resnet.ResNet(50, norm_epsilon=1e-5))
+    config = clip_model("non_local_resnet_3d", non_local=FIVE)
+    config.backbone.non_local_resnet_3d.override(SPATIAL)
+    report = warm_start.write(config, save(plain, tmp_path), str(tmp_path / "start"))
+    started = as_tfm_reads(config, tmp_path / "start")
+    check_report(report, started, tmp_path / "start", len(plain.weights))
+    x = images(1, 64, 64, 3)
+    expected, found = plain(x), started(still(x, 2))
+    for level in LEVELS:
+        scale = np.abs(expected[level]).max()
+        np.testing.assert_allclose(found[level][:, 0] / scale, expected[level] / scale, atol=1e-5)
+    assert report.notes == [warm_start.EPSILON_UNKNOWN, warm_start.PIXELS.format("the video experiments")]
+
+
+def test_clips_of_tfm_take_inflated_kernels_and_say_that_gates_are_new(tmp_path):
+    plain = randomise(resnet.ResNet(50, norm_epsilon=1e-5))
+    config = clip_model("non_local_resnet_3d", non_local=FIVE)  # as tfm's ResNet3D50, with self gating
+    backbone = warm_start.build_backbone(config)
+    report = warm_start.warm_start(backbone, config, save(plain, tmp_path))
+    blocks = [layer for layer in plain.layers if hasattr(layer, "_conv1")]
+    inflated = [layer for layer in backbone.layers if hasattr(layer, "_temporal_conv")]
+    assert [len(blocks), len(inflated)] == [16, 16]
+    for old, new in zip(blocks, inflated, strict=True):
+        np.testing.assert_allclose(tf.reduce_sum(new._temporal_conv.kernel, 0), old._conv1.kernel, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(new._spatial_conv.kernel[0], old._conv2.kernel)
+        np.testing.assert_array_equal(new._norm3.moving_variance, old._norm3.moving_variance)
+    assert warm_start.GATES in report.notes
+    new = [origin for origin in report.origins if not origin.source]
+    assert len(new) == 5 * 12 + 4 * 2  # tfm gates the last block of a stage
+
+
+def test_images_of_tfm_take_the_weights_of_keras(keras_resnet, tmp_path, same_pixels):
+    path = str(tmp_path / "resnet50.weights.h5")
+    keras_resnet.save_weights(path)
+    config = image_model(50, non_local=FIVE)
+    report = warm_start.write(config, path, str(tmp_path / "start"))
+    started = as_tfm_reads(config, tmp_path / "start")
+    check_report(report, started, tmp_path / "start", 53 * 5)
+    expected, found = strides_on_3x3(keras_resnet)(ODD[..., ::-1]), started(ODD)
+    for level, endpoint in zip(LEVELS, expected, strict=True):
+        scale = np.abs(endpoint).max()
+        np.testing.assert_allclose(found[level] / scale, endpoint / scale, atol=1e-4)
+    pixels = warm_start.PIXELS.format("tfm's image experiments")
+    assert report.notes == [warm_start.STRIDES_DIFFER, warm_start.PADDING_DIFFERS, pixels]
+
+
 def test_every_form_of_file_gives_the_same_weights(keras_resnet, tmp_path):
     theirs = tf_keras.applications.ResNet50(weights=None, include_top=False)
     for layer in theirs.layers:
@@ -231,7 +286,7 @@ def test_every_form_of_file_gives_the_same_weights(keras_resnet, tmp_path):
     keras_resnet.save_weights(str(tmp_path / "weights.weights.h5"))
     found = {}
     for name in ("notop.h5", "model.h5", "model.keras", "weights.weights.h5"):
-        units = image_resnets.read_keras(str(tmp_path / name), (3, 4, 6, 3), 1e-5)
+        units = image_resnets.read_keras(str(tmp_path / name), (3, 4, 6, 3), 1e-5, image_resnets.CLIP_PIXELS)
         found[name] = {
             key: (unit.kernel, unit.gamma, unit.beta, unit.mean, unit.variance) for key, unit in units.items()
         }
@@ -268,7 +323,7 @@ def test_conv1_takes_our_pixels(mean, std):
     generator = np.random.default_rng(0)
     vectors = generator.normal(size=(4, 8)).astype("float32")
     stem = image_resnets.Unit(generator.normal(size=(7, 7, 3, 8)).astype("float32"), *vectors, ("a", "b"))
-    ours = image_resnets._for_our_pixels(stem, mean, std)
+    ours = image_resnets._for_pixels(stem, (mean, std), image_resnets.CLIP_PIXELS)
     pixels = generator.integers(0, 256, (1, 32, 32, 3)).astype("float32")
 
     def run(unit, x):
@@ -304,9 +359,10 @@ def test_what_is_there_is_not_overwritten(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def plain_18(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("plain_18")
-    return save(randomise(resnet.ResNet(18)), folder)
+def plain(tmp_path_factory):
+    """Checkpoints of tfm's ResNets."""
+    depths = {"plain": 18, "plain_50": 50}
+    return {key: save(resnet.ResNet(depth), tmp_path_factory.mktemp(key)) for key, depth in depths.items()}
 
 
 @pytest.mark.parametrize(
@@ -317,17 +373,18 @@ def plain_18(tmp_path_factory):
         (image_model(50), "{plain}", "is of another network"),
         (clip_model("video_resnet"), "{plain}", "is of another network"),
         (clip_model("video_resnet", block_counts=(1, 1, 1, 1)), "{plain}", "tfm has no ResNet .*1, 1, 1, 1"),
-        (clip_model("video_resnet", width=8), "{plain}", "of width 64, and backbone.video_resnet.width is 8"),
-        (clip_model("non_local_resnet_3d"), "{plain}", "into a video_resnet only, not into NonLocalResNet3D"),
+        (clip_model("video_resnet", width=8), "{plain_50}", r"of width 64, .*conv1 .*3, 64.* there .*3, 8.* here"),
+        (clip_model("non_local_resnet_3d"), "{plain}", "is of another network"),
+        (clip_model("non_local_resnet_3d", stem_type="v1"), "{plain_50}", "NonLocalResNet3D as configured is another"),
         (image_classification.ImageClassificationModel(backbone=tfm_backbones.Backbone(type="resnet")), "{plain}",
          "backbone.type resnet has no non-local blocks"),
     ],
 )  # fmt: skip
-def test_wrong_sources_are_named(config, path, message, plain_18):
+def test_wrong_sources_are_named(config, path, message, plain):
     backbone = warm_start.build_backbone(config)
     before = [np.array(weight) for weight in backbone.get_weights()]
     with pytest.raises(errors.UserError, match=message):
-        warm_start.warm_start(backbone, config, path.format(plain=plain_18))
+        warm_start.warm_start(backbone, config, path.format(**plain))
     assert all(np.array_equal(a, b) for a, b in zip(before, backbone.get_weights(), strict=True))
 
 
@@ -336,9 +393,9 @@ def test_a_file_of_another_depth_is_named(keras_resnet, tmp_path):
         path = str(tmp_path / name)
         (keras_resnet.save_weights if name.endswith(".weights.h5") else keras_resnet.save)(path)
         with pytest.raises(errors.UserError, match="is no file of ResNet101"):
-            image_resnets.read_keras(path, (3, 4, 23, 3), 1e-5)
+            image_resnets.read_keras(path, (3, 4, 23, 3), 1e-5, image_resnets.CLIP_PIXELS)
     with pytest.raises(errors.UserError, match=r"no ResNet of block_counts \[1, 2, 3, 4\]: it has ResNet50"):
-        image_resnets.read_keras(path, (1, 2, 3, 4), 1e-5)
+        image_resnets.read_keras(path, (1, 2, 3, 4), 1e-5, image_resnets.CLIP_PIXELS)
 
 
 def test_names_are_those_of_the_checkpoint():

@@ -1,16 +1,15 @@
-"""Weights of ResNets of images, tfm's and keras.applications', named and scaled as the video networks want them."""
+"""Weights of ResNets of images, tfm's and keras.applications', named as in the paper and scaled as ours want them."""
 
 import dataclasses
 
 import keras
 import numpy as np
 from official.vision.modeling.backbones import resnet
-from official.vision.modeling.layers import nn_blocks
 from official.vision.ops import preprocess_ops
 
 from keras_nonlocal import errors
 from keras_nonlocal.models import video_resnet
-from keras_nonlocal.tfm import checkpoints, video_input
+from keras_nonlocal.tfm import backbones, checkpoints, video_input
 
 KERAS_FILES = (".h5", ".hdf5", ".keras")
 WIDTH = 64  # of the stem, and what the stages multiply
@@ -18,13 +17,19 @@ KERAS_EPSILON = 1.001e-5
 KERAS_MODELS = {(3, 4, 6, 3): "ResNet50", (3, 4, 23, 3): "ResNet101", (3, 8, 36, 3): "ResNet152"}
 # What keras.applications takes off a pixel of each channel (red, green, blue); it does not scale.
 KERAS_MEAN = (123.68, 116.779, 103.939)
-# The convolutions of a bottleneck block: our name, tfm's attributes, the number in keras.applications' name.
+# The convolutions of a bottleneck block: our name, tfm's attributes in blocks of images and of clips, that of the norm,
+# the number in keras.applications' name.
 PARTS = (
-    ("branch1", "_shortcut", "_norm0", 0),
-    ("branch2a", "_conv1", "_norm1", 1),
-    ("branch2b", "_conv2", "_norm2", 2),
-    ("branch2c", "_conv3", "_norm3", 3),
+    ("branch1", "_shortcut", "_shortcut_conv", "_norm0", 0),
+    ("branch2a", "_conv1", "_temporal_conv", "_norm1", 1),
+    ("branch2b", "_conv2", "_spatial_conv", "_norm2", 2),
+    ("branch2c", "_conv3", "_expand_conv", "_norm3", 3),
 )
+# What tfm's blocks may have besides, by attribute, which a plain ResNet has no weights for.
+GATES = ("_self_gating", "_squeeze_excitation")
+# (mean, standard deviation) of red, green and blue, by which pixels are scaled.
+CLIP_PIXELS = (video_input.PIXEL_MEAN, video_input.PIXEL_STD)
+IMAGE_PIXELS = (preprocess_ops.MEAN_RGB, preprocess_ops.STDDEV_RGB)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +54,36 @@ class Unit:
         return dataclasses.replace(self, mean=self.mean - shift)
 
 
+def targets(backbone, block_counts):
+    """The convolutions of a network of bottleneck blocks, each with its norm.
+
+    Args:
+      backbone: a video_resnet, non_local_resnet or non_local_resnet_3d.
+      block_counts: residual blocks in each of its stages.
+
+    Returns:
+      {name of the convolution in models.video_resnet: (convolution, norm)}.
+    """
+    if isinstance(backbone, backbones.VideoResNet):
+        convs = [layer for layer in backbone.layers if type(layer).__name__ == "Conv3D"]
+        return {conv.name: (conv, backbone.get_layer(f"{conv.name}_bn")) for conv in convs}
+    stem, norm, *blocks = [layer for layer in backbone.layers if layer.weights]
+    found = {"conv1": (stem, norm)}
+    blocks = [block for block in blocks if hasattr(block, "_norm1")]
+    for block, name in zip(blocks, _block_names(block_counts), strict=True):
+        for part, of_images, of_clips, norm, _ in PARTS:
+            conv = getattr(block, of_images, None) or getattr(block, of_clips, None)
+            if conv is not None and conv.weights:
+                found[f"{name}_{part}"] = conv, getattr(block, norm)
+    return found
+
+
+def gates(backbone):
+    """The self gating and squeeze and excitation of tfm's blocks."""
+    parts = [getattr(layer, name, None) for layer in backbone.layers for name in GATES]
+    return [part for part in parts if part is not None]
+
+
 def read_tfm(path, block_counts):
     """Reads a checkpoint of tfm's ResNet.
 
@@ -57,36 +92,31 @@ def read_tfm(path, block_counts):
       block_counts: residual blocks in each stage, which say the depth.
 
     Returns:
-      {name of a convolution of models.video_resnet: Unit}.
+      {name of a convolution of models.video_resnet: Unit}, for pixels as clips have them.
 
     Raises:
       UserError: if tfm has no ResNet of this depth, or the checkpoint is of another network.
     """
     trunk = resnet.ResNet(_model_id(block_counts))
     checkpoints.read_backbone(trunk, path)
-    stem, norm, *blocks = [layer for layer in trunk.layers if layer.weights]
-    assert all(isinstance(block, nn_blocks.BottleneckBlock) for block in blocks)
-
-    def source(index, *names):
-        return "/".join(["backbone", f"layer_with_weights-{index}", *names])
-
-    units = {"conv1": _unit(stem, norm, (source(0), source(1)))}
-    for index, (block, name) in enumerate(zip(blocks, _block_names(block_counts), strict=True), start=2):
-        for part, conv, norm, _ in PARTS:
-            if hasattr(block, conv):
-                sources = source(index, conv), source(index, norm)
-                units[f"{name}_{part}"] = _unit(getattr(block, conv), getattr(block, norm), sources)
-    units["conv1"] = _for_our_pixels(units["conv1"], preprocess_ops.MEAN_RGB, preprocess_ops.STDDEV_RGB)
+    names = {id(variable): name for index, layer in enumerate(checkpoints.weighted_layers(trunk))
+             for name, variable in _sources(index, layer)}  # fmt: skip
+    units = {
+        name: _unit(conv, norm, (names[id(conv.kernel)], names[id(norm.gamma)]))
+        for name, (conv, norm) in targets(trunk, block_counts).items()
+    }
+    units["conv1"] = _for_pixels(units["conv1"], IMAGE_PIXELS, CLIP_PIXELS)
     return units
 
 
-def read_keras(path, block_counts, epsilon):
+def read_keras(path, block_counts, epsilon, pixels):
     """Reads a weights or model file of keras.applications' ResNet50, ResNet101 or ResNet152, with or without top.
 
     Args:
       path: .h5, .weights.h5 or .keras.
       block_counts: residual blocks in each stage, which say the depth.
       epsilon: of the batch norms that will take the weights.
+      pixels: by what those are scaled that the network sees, CLIP_PIXELS or IMAGE_PIXELS.
 
     Returns:
       {name of a convolution of models.video_resnet: Unit}. The biases of the convolutions, and the difference of the
@@ -121,10 +151,11 @@ def read_keras(path, block_counts, epsilon):
 
     stem = unit("conv1")
     # These networks take blue, green, red.
-    units = {"conv1": _for_our_pixels(dataclasses.replace(stem, kernel=stem.kernel[:, :, ::-1]), KERAS_MEAN, 1.0)}
+    stem = dataclasses.replace(stem, kernel=stem.kernel[:, :, ::-1])
+    units = {"conv1": _for_pixels(stem, (KERAS_MEAN, 1.0), pixels)}
     for name in _block_names(block_counts):
         stage, index = name.removeprefix("res").split("_")
-        for part, _, _, number in PARTS:
+        for part, *_, number in PARTS:
             if number or index == "0":
                 units[f"{name}_{part}"] = unit(f"conv{stage}_block{int(index) + 1}_{number}")
     return units
@@ -155,19 +186,25 @@ def _block_names(block_counts):
     return [f"{stage}_{index}" for stage, count in stages for index in range(count)]
 
 
+def _sources(index, layer):
+    """(name of the layer or the part of a block in the checkpoint, variable) for each variable."""
+    for name, variable in checkpoints.variables(layer).items():
+        yield "/".join(["backbone", f"layer_with_weights-{index}", *name.split("/")[:-1]]), variable
+
+
 def _unit(conv, norm, sources):
     values = [norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance]
     return Unit(np.asarray(conv.kernel), *(np.asarray(value) for value in values), sources)
 
 
-def _for_our_pixels(stem, mean, std):
-    """A first convolution that takes (pixel - mean) / std to one that takes pixels as video_input scales them.
+def _for_pixels(stem, before, after):
+    """A first convolution that takes pixels scaled by `before`, (mean, deviation), to one that takes them by `after`.
 
-    Exact but at the borders, where the padding stands for a grey pixel before and after.
+    Exact but at the borders, where the padding stands for the mean before and after.
     """
-    mean, std = np.broadcast_to(mean, [3]), np.broadcast_to(std, [3])
-    shift = np.einsum("hwio,i->o", stem.kernel, (video_input.PIXEL_MEAN - mean) / std)
-    scaled = stem.kernel * (video_input.PIXEL_STD / std)[:, None]
+    (mean, std), (new_mean, new_std) = [[np.broadcast_to(part, [3]) for part in pixels] for pixels in (before, after)]
+    shift = np.einsum("hwio,i->o", stem.kernel, (new_mean - mean) / std)
+    scaled = stem.kernel * (new_std / std)[:, None]
     return dataclasses.replace(stem, kernel=scaled.astype("float32")).with_shift(shift.astype("float32"))
 
 

@@ -15,6 +15,10 @@ from keras_nonlocal import cost, errors
 from keras_nonlocal.tfm import experiments, video_input
 
 
+# What an evaluation prints of COCO's metrics.
+DETECTION_METRICS = ("AP", "AP50", "AP75", "mask_AP", "mask_AP50", "mask_AP75")
+
+
 def parse_experiment(flags):
     """The locked experiment of tfm's flags --experiment, --config_file and --params_override.
 
@@ -130,6 +134,9 @@ def run(params, mode, model_dir, seed=None, save_summary=True):
 
 
 def _build(params, mode, model_dir, strategy):
+    # tfm's Mask R-CNN writes there when it is built.
+    is_new = not tf.io.gfile.exists(model_dir)
+    tf.io.gfile.makedirs(model_dir)
     with strategy.scope():
         task = task_factory.get_task(params.task, logging_dir=model_dir)
         try:
@@ -141,6 +148,8 @@ def _build(params, mode, model_dir, strategy):
                 checkpoint_exporter=train_lib.maybe_create_best_ckpt_exporter(params, model_dir),
             )
         except ValueError as error:
+            if is_new:
+                tf.io.gfile.rmtree(model_dir)
             raise errors.UserError(f"the configuration cannot be built: {str(error).splitlines()[0]}") from error
     return task, trainer
 
@@ -225,6 +234,8 @@ def _floats(output):
 
 
 def _format(values):
+    if "AP" in values:  # of a detector, whose loss tfm does not compute in an evaluation
+        return "".join(f"  {name} {values[name]:.4g}" for name in DETECTION_METRICS if name in values)
     names = ["loss", *sorted(name for name in values if "accuracy" in name or "precision" in name), "learning_rate"]
     return "".join(f"  {name} {values[name]:.4g}" for name in names if name in values)
 

@@ -8,23 +8,24 @@ import shutil
 import tensorflow as tf
 import tf_keras
 from official.vision.configs import backbones_3d
-from official.vision.modeling.backbones import factory
+from official.vision.modeling.backbones import factory, resnet, resnet_3d
 
 from keras_nonlocal import errors, files
 from keras_nonlocal._non_local import NonLocalMixin
 from keras_nonlocal.tfm import backbones, checkpoints, configs, image_resnets
 
 STRIDES_DIFFER = (
-    "keras.applications strides on the first 1x1 convolution of res3, res4 and res5, the video networks on the 3x3: "
-    "from res3 on they compute something else with these weights until they are trained"
+    "keras.applications strides on the first 1x1 convolution of res3, res4 and res5, this network on the 3x3: from "
+    "res3 on it computes something else with these weights until it is trained"
 )
 PADDING_DIFFERS = (
-    "tfm pads strided convolutions at the end (SAME), the video networks on both sides: at even sizes their maps are "
-    "shifted by up to a pixel"
+    "tfm pads strided convolutions at the end (SAME), video_resnet and keras.applications on both sides: at even sizes "
+    "their maps are shifted by up to a pixel"
 )
 EPSILON_UNKNOWN = "a checkpoint does not say the epsilon of its batch norms: that of the configuration is used"
 POOLING_DIFFERS = "pool1 of the image networks is padded, that of stem: official is not; stem: slowfast is as theirs"
-PIXELS = "conv1 takes pixels as the video experiments scale them; at the borders it sees another grey than before"
+PIXELS = "conv1 takes pixels as {} scale them; at the borders it sees another grey than before"
+GATES = "self gating and squeeze and excitation are new, and not the identity: the network has to be trained with them"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,9 +88,10 @@ def warm_start(backbone, model_config, path, argument="the checkpoint"):
     Args:
       backbone: of this configuration.
       model_config: configuration of the model, with `backbone` and `norm_activation`.
-      path: a tfm checkpoint, as prefix or folder, of the same network without non-local blocks; or, for a
-        `video_resnet`, one of a tfm ResNet of images of the same depth, or a file of keras.applications' ResNet50,
-        ResNet101 or ResNet152 (.h5, .weights.h5, .keras), whose kernels are repeated over time and divided by its size.
+      path: a tfm checkpoint, as prefix or folder, of the same network without non-local blocks; or a file of
+        keras.applications' ResNet50, ResNet101 or ResNet152 (.h5, .weights.h5, .keras); or, for a network of clips, a
+        tfm checkpoint of the ResNet of images of the same depth. Kernels of images are repeated over time and divided
+        by its size.
       argument: what errors call the path.
 
     Returns:
@@ -104,18 +106,20 @@ def warm_start(backbone, model_config, path, argument="the checkpoint"):
             f"backbone.type {model_config.backbone.type} has no non-local blocks: choose non_local_resnet, "
             "non_local_resnet_3d or video_resnet, or let tfm read the checkpoint itself"
         )
+    is_3d = isinstance(model_config.backbone, backbones_3d.Backbone3D)
     if path.endswith(image_resnets.KERAS_FILES):
         if not tf.io.gfile.exists(path):
             raise errors.UserError(f"{argument} {path} does not exist.")
-        _check_inflates(backbone, network, path)
-        units = image_resnets.read_keras(path, network.block_counts, model_config.norm_activation.norm_epsilon)
-        return _from_images(backbone, network, path, units, [STRIDES_DIFFER])
+        pixels = image_resnets.CLIP_PIXELS if is_3d else image_resnets.IMAGE_PIXELS
+        epsilon = model_config.norm_activation.norm_epsilon
+        units = image_resnets.read_keras(path, _block_counts(network), epsilon, pixels)
+        notes = [STRIDES_DIFFER, *([] if _is_video_resnet(backbone) else [PADDING_DIFFERS])]
+        return _from_images(backbone, network, path, units, notes)
     prefix = checkpoints.prefix(path, argument)
-    is_3d = isinstance(model_config.backbone, backbones_3d.Backbone3D)
     if is_3d and checkpoints.is_of_images(prefix):
-        _check_inflates(backbone, network, path)
-        units = image_resnets.read_tfm(prefix, network.block_counts)
-        return _from_images(backbone, network, path, units, [PADDING_DIFFERS, EPSILON_UNKNOWN])
+        units = image_resnets.read_tfm(prefix, _block_counts(network))
+        notes = [EPSILON_UNKNOWN, *([PADDING_DIFFERS] if _is_video_resnet(backbone) else [])]
+        return _from_images(backbone, network, path, units, notes)
     return _from_trunk(backbone, model_config, prefix)
 
 
@@ -175,12 +179,16 @@ def _from_trunk(backbone, model_config, prefix):
 
 
 def _from_images(backbone, network, path, units, notes):
+    targets = image_resnets.targets(backbone, _block_counts(network))
+    gates = image_resnets.gates(backbone)
+    _check_fits(backbone, targets, gates, units, path)
     sources = {}
     for name, unit in units.items():
-        conv, norm = backbone.get_layer(name), backbone.get_layer(f"{name}_bn")
-        frames = conv.kernel.shape[0]
+        conv, norm = targets[name]
+        frames = conv.kernel.shape[0] if len(conv.kernel.shape) == 5 else None
+        kernel = image_resnets.inflate(unit.kernel, frames) if frames else unit.kernel
         values = {
-            "kernel": (conv.kernel, image_resnets.inflate(unit.kernel, frames), unit.sources[0]),
+            "kernel": (conv.kernel, kernel, unit.sources[0]),
             "gamma": (norm.gamma, unit.gamma, unit.sources[1]),
             "beta": (norm.beta, unit.beta, unit.sources[1]),
             "moving_mean": (norm.moving_mean, unit.mean, unit.sources[1]),
@@ -188,18 +196,58 @@ def _from_images(backbone, network, path, units, notes):
         }
         for key, (variable, value, source) in values.items():
             variable.assign(value)
-            inflated = f", / {frames} over {frames} frames" if key == "kernel" and frames > 1 else ""
+            inflated = f", / {frames} over {frames} frames" if key == "kernel" and (frames or 1) > 1 else ""
             sources[id(variable)] = f"{source}/{key}{inflated}"
-    notes = [*notes, PIXELS, *([POOLING_DIFFERS] if network.stem == "official" else [])]
-    return Report(path, _origins(backbone, sources), notes)
+    notes = [*notes, PIXELS.format("the video experiments" if frames else "tfm's image experiments")]
+    if _is_video_resnet(backbone) and network.stem == "official":
+        notes.append(POOLING_DIFFERS)
+    if gates:
+        notes.append(GATES)
+    return Report(path, _origins(backbone, sources, gates), notes)
 
 
-def _origins(backbone, sources):
-    """An Origin for every variable. Only those of non-local blocks may be new."""
+def _check_fits(backbone, targets, gates, units, path):
+    """Raises UserError unless the units are what the backbone has besides non-local blocks and gates."""
+    taken = {id(variable) for pair in targets.values() for layer in pair for variable in layer.weights}
+    new = taken | {id(variable) for part in [*_blocks(backbone), *gates] for variable in part.weights}
+    surplus = [variable.name for variable in backbone.weights if id(variable) not in new]
+    lacking = sorted(targets.keys() ^ units.keys())
+    if surplus or lacking:
+        raise errors.UserError(
+            f"{path} holds a plain ResNet of images of bottleneck blocks, and {type(backbone).__name__} as configured "
+            f"is another network: they differ in {', '.join((surplus or lacking)[:3])}"
+        )
+    for name, unit in units.items():
+        shape = tuple(targets[name][0].kernel.shape)[-4:]
+        if unit.kernel.shape != shape:
+            raise errors.UserError(
+                f"{path} holds a network of width {image_resnets.WIDTH}, and the backbone as configured is of another: "
+                f"{name} has a kernel of {unit.kernel.shape} there and of {shape} here"
+            )
+
+
+def _blocks(layer):
+    """The non-local blocks in a layer or a model."""
+    return [part for part in layer._flatten_layers() if isinstance(part, NonLocalMixin)]
+
+
+def _block_counts(network):
+    """Residual blocks in each stage of a backbone's configuration."""
+    if isinstance(network, configs.VideoResNet):
+        return tuple(network.block_counts)
+    specs = resnet_3d.RESNET_SPECS if isinstance(network, configs.NonLocalResNet3D) else resnet.RESNET_SPECS
+    return tuple(count for _, _, count in specs[network.model_id])
+
+
+def _is_video_resnet(backbone):
+    return isinstance(backbone, backbones.VideoResNet)
+
+
+def _origins(backbone, sources, gates=()):
+    """An Origin for every variable. Only those of non-local blocks and gates may be new."""
+    may_be_new = {id(variable) for part in [*_blocks(backbone), *gates] for variable in part.weights}
     origins = []
     for index, layer in enumerate(checkpoints.weighted_layers(backbone)):
-        blocks = [part for part in layer._flatten_layers() if isinstance(part, NonLocalMixin)]
-        may_be_new = {id(variable) for block in blocks for variable in block.weights}
         for name, variable in checkpoints.variables(layer).items():
             source = sources.get(id(variable))
             if source is None and id(variable) not in may_be_new:
@@ -207,18 +255,6 @@ def _origins(backbone, sources):
             name = f"backbone/layer_with_weights-{index}/{name}"
             origins.append(Origin(name, layer.name, int(tf.size(variable)), source))
     return origins
-
-
-def _check_inflates(backbone, network, path):
-    if not isinstance(backbone, backbones.VideoResNet):
-        raise errors.UserError(
-            f"{path} holds a network of images in another layout, which can be inflated into a video_resnet only, "
-            f"not into {type(backbone).__name__}"
-        )
-    if network.width != image_resnets.WIDTH:
-        raise errors.UserError(
-            f"{path} holds a network of width {image_resnets.WIDTH}, and backbone.video_resnet.width is {network.width}"
-        )
 
 
 def _check_free(out):

@@ -1,8 +1,12 @@
 """Imported weights as files of our own."""
 
+import errno
 import json
 import os
+import shutil
 import tempfile
+
+import numpy as np
 
 from keras_nonlocal import errors, files, models
 from keras_nonlocal.weights import building, loading, reading
@@ -46,6 +50,7 @@ def save(model, report, path):
     text = path.with_name(f"{path.name}.txt")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _check_room(model, path.parent)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".import_") as folder:
             part = os.path.join(folder, path.name)
             if path.name.endswith(".safetensors"):
@@ -57,12 +62,19 @@ def save(model, report, path):
             with open(part, "w") as file:
                 file.write(f"{report}\n")
             files.move_whole(part, text)
-    except OSError as e:  # h5py has a reason, but no strerror
+    except OSError as e:
         reason = e.strerror or str(e).splitlines()[0]
         raise errors.UserError(
             f"--out {path} cannot be written ({reason}); make room or correct the permissions of its folder."
         ) from e
     return path, text
+
+
+def _check_room(model, folder):
+    # h5py may crash the process when the disk is full; so it is not let come to that.
+    needed = 2 * sum(int(np.prod(variable.shape)) * 4 for variable in model.weights)  # bytes, and as many to spare
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _save_safetensors(model, report, path):
