@@ -14,7 +14,6 @@ from official.modeling import hyperparams, performance
 from keras_nonlocal import cost, errors
 from keras_nonlocal.tfm import experiments, video_input
 
-
 # What an evaluation prints of COCO's metrics.
 DETECTION_METRICS = ("AP", "AP50", "AP75", "mask_AP", "mask_AP50", "mask_AP75")
 
