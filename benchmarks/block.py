@@ -61,6 +61,8 @@ def written(races, peaks):
     parts = [report.heading("A non-local block"), "How to read this: benchmarks/README.md.\n"]
     bars = (block_cases.time_bars(races) if races else []) + (block_cases.memory_bars(peaks) if peaks else [])
     parts.append(f"## Bars\n\n{report.bars(bars)}")
+    if rows := block_cases.needs(races):
+        parts.append(f"## What the bars need of tf.matmul\n\n{report.table(block_cases.NEEDS, rows)}")
     for case, mode in dict.fromkeys([*races, *peaks]):
         parts.append(f"## {case}, {mode}\n\n{block_cases.SHAPES[case.split('/')[0]]}\n")
         if (case, mode) in races:

@@ -104,7 +104,7 @@ def contestants(case, mode):
             torch(f"{NAIVE}, bfloat16", **half),
             torch(f"{SDPA_CONV}, bfloat16", order="sdpa", layout="channels_last", **half),
         ]
-    if case == "detection/embedded_gaussian" and mode == "forward":
+    if (case, mode) == MATMUL_CASE:
         found += [_matmul(*sizes, framework) for framework in ("tf", "torch") for sizes in MATMULS]
     if case == "large/concatenation" and mode == "train":
         found.append(ours(OUR_DOT_PRODUCT, tolerance=None, pairwise="dot_product"))
@@ -121,12 +121,30 @@ def _matmul(m, k, n, framework="tf"):
     return Contestant(f"{framework}.matmul {m} x {k} x {n}", module, "Matmul", dict(m=m, k=k, n=n), None)
 
 
-def necessary_flops(shape):
-    """Of embedded_gaussian's forward: four projections, theta phi^T and its product with g; a multiply-add is two."""
-    # phi and g are projected before they are pooled.
-    projections = 4 * shape.queries * shape.channels * shape.inner
-    return 2 * (projections + 2 * shape.queries * shape.keys * shape.inner)
+def necessary_flops(case, mode):
+    """Of the matrix products that a case takes by the fewest operations; a multiply-add is two.
 
+    Of embedded_gaussian these are four projections, phi and g before they are pooled, theta phi^T and its product with
+    g; of dot_product three projections, phi^T g and theta times that with W_z. Training has two more products for each.
+
+    Returns:
+      An int, or None for the other forms.
+    """
+    name, form = case.split("/")
+    shape = SHAPES[name]
+    projections = 4 * shape.queries * shape.channels * shape.inner
+    if form == "embedded_gaussian":
+        products = projections + 2 * shape.queries * shape.keys * shape.inner
+    elif form == "dot_product":
+        products = projections + shape.keys * shape.inner**2
+    else:
+        return None
+    return 2 * products * (3 if mode == "train" else 1)
+
+
+# Where tf.matmul runs along.
+MATMUL_CASE = ("detection/embedded_gaussian", "forward")
+NEEDS = ["bar", "GFLOP", "ms at the peak", "ours, ms", "of the peak", "asked, ms", "of the peak"]
 
 # (form, mode, peers of which the fastest counts, {shape: how many times ours}).
 TIME_BARS = [
@@ -181,14 +199,39 @@ def time_bars(races):
     return found
 
 
-def fraction_of_peak(race):
-    """Percentage of the best tf.matmul's operations a second that the detection case reaches, or None."""
-    ours = race.median(OURS)
+def peak(race):
+    """The most operations a second of tf.matmul in the detection case, or None."""
     seconds = {sizes: race.median(_matmul(*sizes).name) for sizes in MATMULS}
-    speeds = [2 * math.prod(sizes) / value for sizes, value in seconds.items() if value]
-    if not ours or not speeds:
-        return None
-    return necessary_flops(SHAPES["detection"]) / ours / max(speeds) * 100
+    return max((2 * math.prod(sizes) / value for sizes, value in seconds.items() if value), default=None)
+
+
+def fraction_of_peak(race):
+    """Percentage of the peak that the detection case reaches, or None."""
+    ours, most = race.median(OURS), peak(race)
+    return necessary_flops(*MATMUL_CASE) / ours / most * 100 if ours and most else None
+
+
+def needs(races):
+    """What the bars against peers need of TensorFlow's matrix products, as rows of the columns NEEDS.
+
+    Args:
+      races: {(case, mode): Race}.
+    """
+    most = peak(races[MATMUL_CASE]) if MATMUL_CASE in races else None
+    rows = []
+    for form, mode, peers, shapes in TIME_BARS:
+        for shape, asked in shapes.items():
+            case = f"{shape}/{form}"
+            race, flops = races.get((case, mode)), necessary_flops(case, mode)
+            ours, theirs = (race.median(OURS), race.median(*peers)) if race else (None, None)
+            if most and flops and ours and theirs:
+                needed = theirs / asked
+                rows.append([
+                    f"{case} {mode} against {' or '.join(peers)}", f"{flops / 1e9:.1f}", f"{flops / most * 1e3:.1f}",
+                    f"{ours * 1e3:.1f}", f"{flops / ours / most:.0%}", f"{needed * 1e3:.1f}",
+                    f"{flops / needed / most:.0%}",
+                ])  # fmt: skip
+    return rows
 
 
 def memory_bars(peaks):

@@ -81,14 +81,30 @@ def test_what_bars_print(module):
 
 def test_the_fraction_of_peak(module):
     cases, side_by_side = module("block_cases"), module("side_by_side")
-    assert cases.necessary_flops(cases.SHAPES["detection"]) == pytest.approx(53.7e9, rel=1e-3)
+    flops = cases.necessary_flops(*cases.MATMUL_CASE)
+    assert flops == pytest.approx(53.7e9, rel=1e-3)
     # Twice as many operations a second as the block in one product, as many in the others.
     ours = 0.2
-    speed = cases.necessary_flops(cases.SHAPES["detection"]) / ours
+    speed = flops / ours
     seconds = {cases._matmul(*sizes).name: 2 * math.prod(sizes) / speed for sizes in cases.MATMULS}
     seconds[cases._matmul(*cases.MATMULS[1]).name] /= 2
-    race = _race(side_by_side, ours=ours, **seconds)
+    race = _race(side_by_side, **{"ours": ours, "torch, naive": 0.3}, **seconds)
     assert cases.fraction_of_peak(race) == pytest.approx(50)
+    # The bar, twice as fast as the peer, is 0.15 s: two thirds of the peak.
+    (row,) = cases.needs({cases.MATMUL_CASE: race})
+    assert row == [
+        "detection/embedded_gaussian forward against torch, naive", "53.7", "100.0", "200.0", "50%", "150.0", "67%"
+    ]  # fmt: skip
+    assert cases.needs({("res3/embedded_gaussian", "forward"): race}) == []
+
+
+def test_necessary_operations_of_the_dot_product(module):
+    cases = module("block_cases")
+    n, channels, inner = 3136, 512, 256
+    expected = 2 * (3 * n * channels * inner + n * inner**2 + n * inner * channels)
+    assert cases.necessary_flops("res3/dot_product", "forward") == expected
+    assert cases.necessary_flops("res3/dot_product", "train") == 3 * expected
+    assert cases.necessary_flops("res4/concatenation", "forward") is None
 
 
 def test_every_bar_has_contestants(module):
