@@ -62,3 +62,10 @@ def variables(layer):
                 seen.add(id(child))
                 waiting.append((child, (*names, name)))
     return named
+
+
+def named_variables(backbone):
+    """(name in its checkpoint, layer, variable) for every variable of a functional model."""
+    for index, layer in enumerate(weighted_layers(backbone)):
+        for name, variable in variables(layer).items():
+            yield f"backbone/layer_with_weights-{index}/{name}", layer, variable

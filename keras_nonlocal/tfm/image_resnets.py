@@ -99,8 +99,7 @@ def read_tfm(path, block_counts):
     """
     trunk = resnet.ResNet(_model_id(block_counts))
     checkpoints.read_backbone(trunk, path)
-    names = {id(variable): name for index, layer in enumerate(checkpoints.weighted_layers(trunk))
-             for name, variable in _sources(index, layer)}  # fmt: skip
+    names = {id(variable): name.rpartition("/")[0] for name, _, variable in checkpoints.named_variables(trunk)}
     units = {
         name: _unit(conv, norm, (names[id(conv.kernel)], names[id(norm.gamma)]))
         for name, (conv, norm) in targets(trunk, block_counts).items()
@@ -184,12 +183,6 @@ def _model_id(block_counts):
 def _block_names(block_counts):
     stages = zip(video_resnet.STAGES, block_counts, strict=True)
     return [f"{stage}_{index}" for stage, count in stages for index in range(count)]
-
-
-def _sources(index, layer):
-    """(name of the layer or the part of a block in the checkpoint, variable) for each variable."""
-    for name, variable in checkpoints.variables(layer).items():
-        yield "/".join(["backbone", f"layer_with_weights-{index}", *name.split("/")[:-1]]), variable
 
 
 def _unit(conv, norm, sources):

@@ -169,12 +169,13 @@ def _from_trunk(backbone, model_config, prefix):
     trunk = build_backbone(plain)
     checkpoints.read_backbone(trunk, prefix)
     new = [layer for layer in checkpoints.weighted_layers(backbone) if not isinstance(layer, NonLocalMixin)]
+    names = {id(variable): name for name, _, variable in checkpoints.named_variables(trunk)}
     sources = {}
-    for index, (old, layer) in enumerate(zip(checkpoints.weighted_layers(trunk), new, strict=True)):
+    for old, layer in zip(checkpoints.weighted_layers(trunk), new, strict=True):
         variables = checkpoints.variables(layer)
         for name, variable in checkpoints.variables(old).items():
             variables[name].assign(tf.convert_to_tensor(variable))
-            sources[id(variables[name])] = f"backbone/layer_with_weights-{index}/{name}"
+            sources[id(variables[name])] = names[id(variable)]
     return Report(prefix, _origins(backbone, sources), [])
 
 
@@ -247,13 +248,11 @@ def _origins(backbone, sources, gates=()):
     """An Origin for every variable. Only those of non-local blocks and gates may be new."""
     may_be_new = {id(variable) for part in [*_blocks(backbone), *gates] for variable in part.weights}
     origins = []
-    for index, layer in enumerate(checkpoints.weighted_layers(backbone)):
-        for name, variable in checkpoints.variables(layer).items():
-            source = sources.get(id(variable))
-            if source is None and id(variable) not in may_be_new:
-                raise AssertionError(f"{variable.name} is in no non-local block, and was not read")
-            name = f"backbone/layer_with_weights-{index}/{name}"
-            origins.append(Origin(name, layer.name, int(tf.size(variable)), source))
+    for name, layer, variable in checkpoints.named_variables(backbone):
+        source = sources.get(id(variable))
+        if source is None and id(variable) not in may_be_new:
+            raise AssertionError(f"{variable.name} is in no non-local block, and was not read")
+        origins.append(Origin(name, layer.name, int(tf.size(variable)), source))
     return origins
 
 

@@ -6,8 +6,6 @@ import os
 import shutil
 import tempfile
 
-import numpy as np
-
 from keras_nonlocal import errors, files, models
 from keras_nonlocal.weights import building, loading, reading
 
@@ -72,7 +70,7 @@ def save(model, report, path):
 
 def _check_room(model, folder):
     # h5py may crash the process when the disk is full; so it is not let come to that.
-    needed = 2 * sum(int(np.prod(variable.shape)) * 4 for variable in model.weights)  # bytes, and as many to spare
+    needed = 2 * 4 * model.count_params()  # bytes of float32, and as many to spare
     if shutil.disk_usage(folder).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
