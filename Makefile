@@ -4,13 +4,19 @@ SEED ?= 0
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint
+FUZZ_CASES ?= 20000
+
+.PHONY: demo test fuzz lint
 
 demo: $(VENV)/installed-demo
 	$(RUN) training/demo.py --work_dir=demo_work --seed=$(SEED)
 
 test: $(VENV)/installed-test
 	$(RUN) -m pytest -q
+
+# The parsers of files and requests from outside, longer than `make test` does.
+fuzz: $(VENV)/installed-test
+	FUZZ_CASES=$(FUZZ_CASES) $(RUN) -m pytest -q --timeout=0 tests/fuzz
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
