@@ -4,12 +4,13 @@ import math
 
 import tensorflow as tf
 
+from keras_nonlocal._flavour import FlavourMixin
 from keras_nonlocal.positions import dims
 
 KERNEL_DTYPES = ("float16", "bfloat16", "float32")  # of the inputs; statistics, gamma and beta are float32
 
 
-class FusedBatchNormMixin:
+class FusedBatchNormMixin(FlavourMixin):
     """Makes a Keras BatchNormalization run FusedBatchNormV3; put before that layer in a class.
 
     The layer keeps its arguments, its config and its variables. The kernel takes (N, H, W, C): inputs of any rank with
@@ -18,7 +19,7 @@ class FusedBatchNormMixin:
     of all replicas, another axis or float64, is left to the layer's own call. An empty batch leaves the moving
     statistics as they are, where either Keras makes them NaN.
 
-    A flavour sets `_batch_training`, `_own_options` and `_move`.
+    A flavour sets `_keras`, `_batch_training`, `_own_options` and `_move`.
     """
 
     def call(self, inputs, training=None, mask=None):

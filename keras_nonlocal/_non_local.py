@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_nonlocal import attend, errors, projections
 from keras_nonlocal import pairwise as pairwise_forms
 from keras_nonlocal import positions as positions_lib
+from keras_nonlocal._flavour import FlavourMixin, check_float_tensor
 
 EXTENTS = {1: ("spacetime", "time"), 2: ("spacetime", "space"), 3: ("spacetime", "space", "time")}
 # The axes an extent sums over; an axis outside it is never pooled.
@@ -15,11 +16,10 @@ ATTENDED = {"spacetime": "THW", "space": "HW", "time": "T"}
 GROUP_RULE = "`group_frames` must divide the number of frames."
 
 
-class NonLocalMixin:
+class NonLocalMixin(FlavourMixin):
     """What NonLocal1D, NonLocal2D and NonLocal3D share; put before a Keras Layer, with `rank` and `_keras` set."""
 
     rank = None  # number of position axes
-    _keras = None  # the Keras package that sublayers come from
     _batch_norm = None  # the BatchNormalization of layers.py or tfm/layers.py
 
     def __init__(
@@ -52,8 +52,8 @@ class NonLocalMixin:
             None if inner_channels is None else errors.check_positive_int("inner_channels", inner_channels)
         )
         self.pool_size = _normalised_pool_size(pool_size, self.rank)
-        self.pool_before_projection = bool(pool_before_projection)
-        self.scale = bool(scale)
+        self.pool_before_projection = errors.check_bool("pool_before_projection", pool_before_projection)
+        self.scale = errors.check_bool("scale", scale)
         self.extent = errors.check_choice("extent", extent, EXTENTS[self.rank])
         axes = positions_lib.AXES[self.rank]
         self._pool = tuple(
@@ -66,9 +66,9 @@ class NonLocalMixin:
         self._norm_kind = norm
         self.norm_momentum = errors.check_number("norm_momentum", norm_momentum, 0, 1)
         self.norm_epsilon = errors.check_number("norm_epsilon", norm_epsilon, 0)
-        self.norm_synchronized = bool(norm_synchronized)
-        self.use_bias = bool(use_bias)
-        self.use_out_bias = bool(use_out_bias)
+        self.norm_synchronized = errors.check_bool("norm_synchronized", norm_synchronized)
+        self.use_bias = errors.check_bool("use_bias", use_bias)
+        self.use_out_bias = errors.check_bool("use_out_bias", use_out_bias)
         if kernel_initializer is None:
             kernel_initializer = keras.initializers.RandomNormal(stddev=0.01)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -85,7 +85,7 @@ class NonLocalMixin:
         return self._form.name
 
     def __call__(self, inputs, *args, **kwargs):
-        self._check_flavour(inputs)
+        check_float_tensor(inputs)
         return super().__call__(inputs, *args, **kwargs)
 
     def build(self, input_shape):
@@ -102,7 +102,7 @@ class NonLocalMixin:
             self.w_f = self.add_weight(
                 name="w_f",
                 shape=(2 * inner,),
-                initializer=self._fresh_initializer(),
+                initializer=self._w_f_initializer(),
                 regularizer=self.kernel_regularizer,
                 trainable=True,
             )
@@ -122,6 +122,7 @@ class NonLocalMixin:
             self._build_sublayer(self.norm, x)
         self.input_spec = self._keras.layers.InputSpec(ndim=self.rank + 2, axes={-1: channels})
         super().build(input_shape)
+        self._freeze_sublayers()
 
     def call(self, inputs, mask=None, training=None, return_attention_scores=False):
         """z = x + norm(W_z y).
@@ -224,8 +225,9 @@ class NonLocalMixin:
             phi = phi if w_phi is None else phi @ w_phi
             g, _ = self._pooled(g, mask)
         if self.scale and self._form.scales:
-            # Not tf.cast, which takes a Python number through float32. The keys are fewer than the queries.
-            phi = phi * (1 / math.sqrt(phi.shape[-1]))
+            # Not tf.cast, which takes a Python number through float32. The keys are fewer than the queries. 16-bit ones
+            # would be rounded once more.
+            phi = pairwise_forms.for_scores(phi) * (1 / math.sqrt(phi.shape[-1]))
         return theta, phi, g, key_mask
 
     def _pooled(self, x, mask):
@@ -303,6 +305,15 @@ class NonLocalMixin:
             return self.kernel_initializer
         return type(self.kernel_initializer).from_config(self.kernel_initializer.get_config())
 
+    def _w_f_initializer(self):
+        """Of w_f, which is a kernel of 2 C' channels to one: initializers draw that, and know what comes in and out."""
+        initializer = self._fresh_initializer()
+
+        def initialize(shape, dtype=None, **kwargs):
+            return tf.reshape(initializer([*shape, 1], dtype=dtype, **kwargs), shape)  # (2 C', 1) -> (2 C',)
+
+        return initialize
+
     def _checked_group_frames(self, group_frames):
         if group_frames is None:
             return None
@@ -360,17 +371,6 @@ class NonLocalMixin:
                 "call keras.backend.set_image_data_format('channels_last') and put channels on the last axis."
             )
 
-    def _check_flavour(self, inputs):
-        ours = self._keras.__name__
-        theirs = type(inputs).__module__.split(".")[0]
-        if theirs in ("keras", "tf_keras") and theirs != ours and type(inputs).__name__ == "KerasTensor":
-            home = {"keras": "keras_nonlocal", "tf_keras": "keras_nonlocal.tfm.layers"}[theirs]
-            # Keras would take it all the same, and lose the layer's weights without a word.
-            raise TypeError(
-                f"This {type(self).__name__} is a {ours} layer and was called on a symbolic tensor of {theirs}: "
-                f"use {home}.{type(self).__name__}."
-            )
-
 
 def _over_rows(function, x):
     """Applies a function of (R, C) to (B, *positions, C): one product of matrices is faster than a batch of them."""
@@ -389,4 +389,3 @@ def _normalised_pool_size(pool_size, rank):
             f"Received: pool_size={pool_size!r}"
         )
     return tuple(int(size) for size in sizes)
-

@@ -3,21 +3,21 @@
 | implementation | forms | memory | when "auto" picks it |
 |---|---|---|---|
 | dense | all | N x M | the definition; for the forms that count where N or M is small |
-| one_piece | softmax | N x M | B N M floats up to 64 MiB |
-| chunked | softmax | N + M | above |
-| associated | dot product | N + M | phi^T g first, where that takes fewer operations |
-| sorted | concatenation | N + M | 1024 keys and more, more than 64 MiB, or sizes known at run time only |
+| one_piece | softmax | N x M | B N M floats up to limits.matrix_bytes, 64 MiB on a CPU |
+| chunked | softmax | N + M | above, and where N or M is known at run time only |
+| associated | dot product | N + M | phi^T g first, where that takes fewer operations or the sizes are not known |
+| sorted | concatenation | N + M | 1024 keys and more, more than the softmax forms' bytes, or sizes not known |
 """
 
 import tensorflow as tf
 
-from keras_nonlocal import pairwise, relu_sums, softmax_attention
+from keras_nonlocal import limits, pairwise, relu_sums, softmax_attention
 from keras_nonlocal.positions import dims
 
-# The largest attention that is built at once.
-MATRIX_BYTES = 2**26
 # Fewer keys are summed sooner than sorted.
 SORTED_KEYS = 1024
+# Examples a device that a batch of unknown size is taken to have.
+UNKNOWN_BATCH = 8
 
 
 def implementations(form):
@@ -53,34 +53,27 @@ def attend(form, theta, phi, g, key_mask=None, w_out=None, implementation="auto"
     inputs = (form, theta, phi, g, key_mask, w_out)
     if attention is not None:
         y = _weighted(attention, g, w_out)
-    elif implementation == "auto":
-        few, many, is_few = _rule(form, theta, phi, g, w_out)
-        if isinstance(is_few, tf.Tensor):
-            y = tf.cond(is_few, lambda: _EVALUATIONS[few](*inputs), lambda: _EVALUATIONS[many](*inputs))
-        else:
-            y = _EVALUATIONS[few if is_few else many](*inputs)
     else:
-        y = _EVALUATIONS[implementation](*inputs)
+        y = _EVALUATIONS[_pick(form, theta, phi, g) if implementation == "auto" else implementation](*inputs)
     return tf.cast(y, dtype)
 
 
-def _rule(form, theta, phi, g, w_out):
-    """The evaluation for few positions, that for many, and whether they are few, a bool or a boolean tensor."""
-    batch, queries, channels = dims(theta)
-    keys, channels_g = dims(g)[1:]
-    # As floats, since products of int32 sizes that are known at run time only could overflow.
-    batch, queries, keys = (float(n) if isinstance(n, int) else tf.cast(n, tf.float32) for n in (batch, queries, keys))
-    fits = 4 * batch * queries * keys <= MATRIX_BYTES
-    if isinstance(queries, float) and isinstance(keys, float) and 4 * queries * keys > MATRIX_BYTES:
-        fits = False  # whatever the batch
+def _pick(form, theta, phi, g):
+    """The evaluation that "auto" means for these sizes, as far as they are known.
+
+    There is no branch on sizes that only the run knows: XLA cannot compile its gradient, a SavedModel cannot keep the
+    gradient of what is inside, and the evaluations in linear memory are right for any size.
+    """
+    batch, queries, channels = (size if isinstance(size, int) else None for size in dims(theta))
+    keys, channels_g = (size if isinstance(size, int) else None for size in dims(g)[1:])
+    known = queries is not None and keys is not None
+    fits = known and 4 * (batch or UNKNOWN_BATCH) * queries * keys <= limits.of(theta).matrix_bytes
     if form.normaliser == "softmax":
-        return "one_piece", "chunked", fits
+        return "one_piece" if fits else "chunked"
     if form.owns_w_f:
-        # Not worth a decision at run time: sorting costs few keys little, and XLA cannot compile its gradient there.
-        return "dense", "sorted", isinstance(fits, bool) and fits and keys < SORTED_KEYS
-    product = queries * keys * (channels + channels_g)
-    associated = (queries + keys) * channels * channels_g
-    return "dense", "associated", product <= associated
+        return "dense" if fits and keys < SORTED_KEYS else "sorted"
+    few = known and queries * keys * (channels + channels_g) <= (queries + keys) * channels * channels_g
+    return "dense" if few else "associated"
 
 
 def _dense(form, theta, phi, g, key_mask, w_out):

@@ -23,7 +23,7 @@ import math
 
 import tensorflow as tf
 
-from keras_nonlocal import _functional, attend
+from keras_nonlocal import _functional, limits
 from keras_nonlocal._non_local import NonLocalMixin
 
 # Layers whose kernels are multiplied once for each position of what they give, or of what they take.
@@ -359,7 +359,7 @@ def _attention_bytes(layer, n, width):
         return matrix
     if layer._form.associates:
         return min(matrix, 4 * n.sets * width * layer.g.units)
-    return min(matrix, attend.MATRIX_BYTES)
+    return min(matrix, limits.BY_DEVICE["CPU"].matrix_bytes)
 
 
 def _most_held(calls, outputs):

@@ -31,6 +31,13 @@ def check_choice(argument, value, choices, condition=""):
     raise ValueError(f"`{argument}` must be one of {choices}{condition}. Received: {argument}={value!r}")
 
 
+def check_bool(argument, value):
+    """Returns value as a bool if it is one, of Python or NumPy; raises ValueError otherwise."""
+    if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
+        return bool(value)
+    raise ValueError(f"`{argument}` must be True or False. Received: {argument}={value!r}")
+
+
 def check_positive_int(argument, value):
     """Returns value as an int if it is an integer above 0; raises ValueError otherwise."""
     if is_positive_int(value):

@@ -29,6 +29,8 @@ class BatchNormalization(FusedBatchNormMixin, keras.layers.BatchNormalization):
     Ioffe and Szegedy, "Batch Normalization", ICML 2015.
     """
 
+    _keras = keras
+
     def _batch_training(self, training):
         if training is None or isinstance(training, (bool, int)):
             return bool(training) and self.trainable
@@ -139,14 +141,16 @@ class NonLocal3D(_KerasNonLocal, keras.layers.Layer):
       kernel_regularizer: for the kernels and w_f. Default none.
       bias_regularizer: for the biases of theta, phi, g and W_z. Default none.
       implementation: how the sum is evaluated. It changes memory and time, never the function:
-        "auto" (default) picks by the number of positions, and never builds a large N x M matrix;
+        "auto" (default) picks by the number of positions, as far as it is known when the graph is built, and never
+        builds a large N x M matrix;
         "dense" builds it, as the equations say;
         "one_piece" (softmax forms) builds it, and keeps it for the gradient;
         "chunked" (softmax forms) goes by chunks of queries, in memory linear in N, and computes their weights once more
         for the gradient;
         "associated" (dot products) multiplies phi^T g first, O(N);
         "sorted" (concatenation) sorts one number per key and sums from both ends, O(N log N).
-        Gradients of gradients exist for all but "chunked" and "sorted", which refuse them.
+        All can be differentiated again, and in forward mode; for gradients of gradients "chunked" keeps the whole
+        attention.
       **kwargs: `name`, `dtype` and what else a Keras layer takes. Under a mixed precision dtype the normalisation,
         softmax or 1/N, is done in float32.
 
@@ -163,15 +167,17 @@ class NonLocal3D(_KerasNonLocal, keras.layers.Layer):
     `return_attention_scores`, to also get the attention, (batch, T*H*W, number of keys), for which it is built densely.
 
     Raises:
-      ValueError: for an argument out of range, an `implementation` of another form, inputs of another rank, or more
-        pooling than positions.
-      TypeError: when called on a symbolic tensor of tf_keras; those need keras_nonlocal.tfm.layers.NonLocal3D.
+      ValueError: for an argument out of range, an `implementation` of another form, inputs of another rank or that are
+        no dense floats, or more pooling than positions.
+      TypeError: when called on a symbolic tensor of tf_keras or inside one of its layers and models; those need
+        keras_nonlocal.tfm.layers.NonLocal3D.
+      RuntimeError: when Keras runs on another backend than TensorFlow.
 
     Example:
 
     >>> x = np.random.normal(size=[2, 4, 14, 14, 64]).astype("float32")
     >>> z = keras_nonlocal.NonLocal3D(pairwise="dot_product")(x)
-    >>> bool((z == x).all())  # the identity, until it is trained
+    >>> bool(np.array_equal(z, x))  # the identity, until it is trained
     True
     """
 

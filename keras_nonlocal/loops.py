@@ -1,10 +1,11 @@
 """Loops of a number of steps, known or not, that keep one step alive, and gradients of one's own for them."""
 
 import tensorflow as tf
+from tensorflow.python.saved_model import save_context
 
 
 def loop(count, body, carry, stacked):
-    """Runs body(0), ..., body(count - 1) one after the other; differentiate it with `with_gradients` only.
+    """Runs body(0), ..., body(count - 1) one after the other.
 
     Args:
       count: number of steps, at least 1; an int or a scalar tensor.
@@ -32,57 +33,64 @@ def loop(count, body, carry, stacked):
     return tuple(array.stack() for array in arrays), carry
 
 
-def with_gradients(forward, backward, definition, name):
-    """A function of tensors with a gradient of its own.
+def with_gradients(forward, backward):
+    """A function of tensors with a gradient of its own, which can be differentiated again.
 
     Args:
-      forward: from the inputs to (y, saved), where saved is whatever backward wants to keep.
-      backward: from (inputs, y, saved, dy) to the gradients in the inputs. Its own gradients are never taken.
-      definition: the same function of the inputs in plain operations, from which the second-order gradients come; None
-        where it would need more memory than there is, so that they are refused.
-      name: of the evaluation, to be said when they are.
+      forward: from the inputs to (y, saved), where saved is a tensor that backward wants to keep, or None.
+      backward: from (inputs, y, saved, dy) to the gradients in the inputs, in operations that can be differentiated.
+        y and the inputs may stand in them as they are, what is saved by way of `known`. y and saved are None where
+        backward has to do without.
 
     Returns:
       The function, from inputs to y.
     """
 
-    @tf.custom_gradient
     def function(*inputs):
-        # Hidden from any tape, which would otherwise keep every step of a loop that runs eagerly.
-        y, saved = forward(*map(tf.stop_gradient, inputs))
+        differentiable = None
 
-        def gradients(dy):
-            @tf.custom_gradient
-            def first_order(dy, *inputs):
+        @tf.custom_gradient
+        def operation(*inputs):
+            # Hidden from any tape, which would otherwise keep every step of a loop that runs eagerly.
+            y, saved = forward(*map(tf.stop_gradient, inputs))
+
+            def gradients(dy):
+                # Forward-mode differentiation asks before there is a y that could be differentiated. A SavedModel
+                # keeps the gradient of an operation, but not the gradient of an operation in that.
+                alone = differentiable is None or save_context.in_save_context()
                 # Nothing of the way back before it is its turn: what it needs no dy for could otherwise be computed
                 # while the way forward still holds its own matrices.
                 with tf.control_dependencies([y, dy]):
-                    firsts = backward(tuple(map(tf.stop_gradient, inputs)), y, saved, tf.stop_gradient(dy))
+                    firsts = backward(inputs, *((None, None) if alone else (differentiable, saved)), dy)
+                return tuple(tf.cast(first, x.dtype) for first, x in zip(firsts, inputs, strict=True))
 
-                def second_order(*cotangents):
-                    if definition is None:
-                        raise NotImplementedError(
-                            f"Second-order gradients of the {name!r} evaluation are not available: give the layer "
-                            "implementation='dense', which has them and needs memory for the whole attention."
-                        )
-                    return _second_order(definition, inputs, dy, cotangents)
+            return y, gradients
 
-                return firsts, second_order
-
-            return first_order(dy, *inputs)
-
-        return y, gradients
+        differentiable = operation(*inputs)
+        return differentiable
 
     return function
 
 
-def _second_order(definition, inputs, dy, cotangents):
-    """The gradients of sum(first-order gradients * cotangents) in dy and in the inputs."""
-    with tf.GradientTape() as outer:
-        outer.watch((dy, *inputs))
-        with tf.GradientTape() as inner:
-            inner.watch(inputs)
-            y = definition(*inputs)
-        firsts = inner.gradient(y, inputs, dy)
-        total = tf.add_n([tf.reduce_sum(first * c) for first, c in zip(firsts, cotangents, strict=True)])
-    return outer.gradient(total, (dy, *inputs))
+def known(value, function, gradients, *inputs):
+    """function(*inputs), whose value may be there already: then it is computed only for a gradient through it.
+
+    Args:
+      value: what function(*inputs) is, or None.
+      function: from the inputs to one tensor.
+      gradients: from (inputs, dvalue) to the gradients in the inputs, in operations that can be differentiated. Not by
+        a tape of its own, which forward-mode differentiation would stop.
+      *inputs: tensors.
+
+    Returns:
+      The value, with the gradients of function.
+    """
+    if value is None:
+        return function(*inputs)
+
+    @tf.custom_gradient
+    def operation(*inputs):
+        return tf.stop_gradient(value), lambda dvalue: gradients(inputs, dvalue)
+
+    # As tensors of this graph: what differentiates the gradient of a tf.function finds no others.
+    return operation(*map(tf.identity, inputs))

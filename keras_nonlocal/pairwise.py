@@ -110,14 +110,19 @@ def normalising_dtype(dtype):
     return tf.float32 if dtype in (tf.float16, tf.bfloat16) else dtype
 
 
+def for_scores(x):
+    """theta or phi in the dtype that scores are computed in.
+
+    Of 16-bit numbers a product over hundreds of channels passes float16's 65504, and bfloat16's eight bits would round
+    a score of 100 by as much as a quarter, and its exponential by as much. TensorFlow has no product of 16-bit matrices
+    that comes out in float32.
+    """
+    return tf.cast(x, normalising_dtype(x.dtype))
+
+
 def _product_scores(theta, phi):
-    if theta.dtype == tf.float16:
-        # A product over hundreds of channels passes 65504 before anything can normalise it.
-        theta, phi = tf.cast(theta, tf.float32), tf.cast(phi, tf.float32)
-    scores = tf.matmul(theta, phi, transpose_b=True)  # (B, N, M)
-    return tf.cast(scores, normalising_dtype(scores.dtype))
+    return tf.matmul(for_scores(theta), for_scores(phi), transpose_b=True)  # (B, N, M)
 
 
 def _concatenation_scores(a, b):
-    dtype = normalising_dtype(a.dtype)
-    return tf.nn.relu(tf.cast(a, dtype) + tf.transpose(tf.cast(b, dtype), [0, 2, 1]))  # (B, N, 1) + (B, 1, M)
+    return tf.nn.relu(for_scores(a) + tf.transpose(for_scores(b), [0, 2, 1]))  # (B, N, 1) + (B, 1, M)

@@ -24,13 +24,18 @@ def relu_sums(a, b, v):
       (B, N, D). An infinity or NaN in b makes it NaN.
     """
 
+    def active_gradients(inputs, dactive):
+        a, b, _ = inputs
+        return tf.zeros_like(a), tf.zeros_like(b), _sums(b, a, dactive)[1]
+
     def backward(inputs, y, active, dy):
         a, b, v = inputs
+        active = loops.known(active, lambda *inputs: _sums(*inputs)[1], active_gradients, a, b, v)
         # dy/da_i is the sum of the active v, and ReLU(a_i + b_j) is as much a function of j summed over i.
         dv, dy_active = _sums(b, a, dy)
         return tf.reduce_sum(dy * active, axis=-1), tf.reduce_sum(v * dy_active, axis=-1), dv
 
-    return loops.with_gradients(_sums, backward, None, "sorted")(a, b, v)
+    return loops.with_gradients(_sums, backward)(a, b, v)
 
 
 def _sums(a, b, v):
@@ -42,7 +47,8 @@ def _sums(a, b, v):
     rows = BLOCK * (keys // BLOCK + 1)
     # A b that is not finite has no place in the order: 0 * b marks everything.
     b_end = tf.reduce_sum(0 * b, axis=1, keepdims=True)  # (B, 1)
-    gaps = tf.concat([b[:, 1:] - b[:, :-1], b_end], axis=1)  # (B, M)
+    corners_at = tf.concat([b, b_end], axis=1)  # (B, M + 1)
+    gaps = corners_at[:, 1:] - b  # (B, M); nothing is active behind the last
     v = tf.gather(v, order, batch_dims=1)
     v = tf.pad(v, [[0, 0], [0, rows - keys], [0, 0]])  # (B, M, D) -> (B, rows, D)
     gaps = tf.pad(gaps, [[0, 0], [0, rows - keys]])[..., None]  # (B, M) -> (B, rows, 1)
@@ -52,7 +58,7 @@ def _sums(a, b, v):
     steps = gaps * tf.concat([active[:, 1:], active[:, -1:]], axis=1)
     corners = _suffix_sums(steps)
     first = tf.searchsorted(b, -a, side="right")  # (B, N): the first key with b_j > -a_i, M for none
-    distance = a + tf.gather(tf.concat([b, b_end], axis=1), first, batch_dims=1)  # (B, N)
+    distance = a + tf.gather(corners_at, first, batch_dims=1)  # (B, N)
     active = tf.gather(active, first, batch_dims=1)
     return tf.gather(corners, first, batch_dims=1) + distance[..., None] * active, active
 

@@ -6,39 +6,42 @@ the keys that the mask leaves out.
 
 import tensorflow as tf
 
-from keras_nonlocal import loops, pairwise
+from keras_nonlocal import limits, loops, pairwise
 from keras_nonlocal.positions import dims
-
-# Of a chunk's matrix, as float32. Smaller ones read the keys more often: going forward, three quarters of the size take
-# 4 % longer, and larger ones no less. Going backward three or four matrices are held at once.
-FORWARD_BYTES, BACKWARD_BYTES = 32 * 2**20, 16 * 2**20
-CHUNK_QUERIES = 512
-# Smaller chunks are slower, so that with very many keys a chunk is let grow with them.
-LEAST_CHUNK_QUERIES = 64
 
 
 def one_piece(theta, phi, g, key_mask=None):
     """y (B, N, D) by the whole N x M matrix at once, which is kept for the gradient."""
 
+    def softmax(theta, phi):
+        return tf.cast(pairwise.softmax(theta, phi, key_mask), g.dtype)
+
+    def softmax_gradients(inputs, dweights):
+        return _score_gradients(*inputs, softmax(*inputs), dweights, None)
+
     def forward(theta, phi, g):
-        weights = tf.cast(pairwise.softmax(theta, phi, key_mask), g.dtype)
+        weights = softmax(theta, phi)
         return tf.matmul(weights, g), weights
 
     def backward(inputs, y, weights, dy):
-        dtheta, dphi, dg = _gradients(*inputs, weights, _row_sums(dy, y), dy)
-        return tuple(tf.cast(d, x.dtype) for d, x in zip((dtheta, dphi, dg), inputs, strict=True))
+        theta, phi, g = inputs
+        weights = loops.known(weights, softmax, softmax_gradients, theta, phi)
+        return _gradients(theta, phi, g, weights, _row_sums(dy, y), dy)
 
-    def definition(theta, phi, g):
-        return tf.matmul(tf.cast(pairwise.softmax(theta, phi, key_mask), g.dtype), g)
-
-    return loops.with_gradients(forward, backward, definition, "one_piece")(theta, phi, g)
+    return loops.with_gradients(forward, backward)(theta, phi, g)
 
 
 def chunked(theta, phi, g, key_mask=None):
-    """y (B, N, D) by a chunk of queries at a time, whose weights are computed once more for the gradient."""
+    """y (B, N, D) by a chunk of queries at a time, whose weights are computed once more for the gradient.
+
+    To keep the logarithm of each row's sum, and take exp(scores - that) on the way back, was tried: it is no faster
+    than tf.nn.softmax, whose kernel goes over the matrix once.
+    """
+    sizes = limits.of(theta)
 
     def forward(theta, phi, g):
-        chunks = _Chunks(theta, phi, FORWARD_BYTES)
+        phi = pairwise.for_scores(phi)  # once, not for every chunk
+        chunks = _Chunks(theta, phi, sizes.forward_bytes, sizes.queries)
         queries = chunks.split_queries(theta)
         keys = [chunks.split_keys(x) for x in (phi, g, key_mask)]
 
@@ -58,48 +61,60 @@ def chunked(theta, phi, g, key_mask=None):
 
     def backward(inputs, y, _, dy):
         theta, phi, g = inputs
+        phi = pairwise.for_scores(phi)
         accumulator = pairwise.normalising_dtype(g.dtype)
-        chunks = _Chunks(theta, phi, BACKWARD_BYTES)
+        chunks = _Chunks(theta, phi, sizes.backward_bytes, sizes.queries)
         queries = [chunks.split_queries(x) for x in (theta, _row_sums(dy, y), dy)]
         keys = [chunks.split_keys(x) for x in (phi, g, key_mask)]
 
         def sets(s):
             phi, g, key_mask = (None if x is None else x[s] for x in keys)
-            theta, row_sums, dy = (x[s] for x in queries)
+            theta, row_sums, dy = (None if x is None else x[s] for x in queries)
 
             def step(k, dphi, dg):
-                weights = tf.cast(pairwise.softmax(theta[k], phi, key_mask), g.dtype)
-                dtheta, dphi_k, dg_k = _gradients(theta[k], phi, g, weights, row_sums[k], dy[k])
+                weights = pairwise.softmax(theta[k], phi, key_mask)
+                row_sums_k = None if row_sums is None else row_sums[k]
+                dtheta, dphi_k, dg_k = _gradients(theta[k], phi, g, weights, row_sums_k, dy[k])
                 return (dtheta,), (dphi + tf.cast(dphi_k, accumulator), dg + tf.cast(dg_k, accumulator))
 
             zeros = (tf.zeros(tf.shape(phi), accumulator), tf.zeros(tf.shape(g), accumulator))
-            (dtheta,), (dphi, dg) = loops.loop(chunks.chunks, step, zeros, [chunks.query_spec(phi)])
-            return (dtheta, tf.cast(dphi, phi.dtype), tf.cast(dg, g.dtype)), ()
+            (dtheta,), (dphi, dg) = loops.loop(chunks.chunks, step, zeros, [chunks.query_spec(theta)])
+            return (dtheta, dphi, dg), ()
 
-        specs = [chunks.queries_spec(phi), chunks.keys_spec(phi), chunks.keys_spec(g)]
+        specs = [chunks.queries_spec(theta), chunks.keys_spec(phi), chunks.keys_spec(g, accumulator)]
         (dtheta, dphi, dg), _ = loops.loop(chunks.steps, sets, (), specs)
         return chunks.join_queries(dtheta), chunks.join_keys(dphi), chunks.join_keys(dg)
 
-    return loops.with_gradients(forward, backward, None, "chunked")(theta, phi, g)
+    return loops.with_gradients(forward, backward)(theta, phi, g)
 
 
 def _gradients(theta, phi, g, weights, row_sums, dy):
-    """The gradients in theta, phi and g of y = weights g with weights = softmax(theta phi^T).
-
-    The gradient of a softmax subtracts sum_j weights_ij dweights_ij from dweights_i; that sum is dy_i . y_i, which
-    spares a pass over the matrix.
-    """
-    dg = tf.matmul(weights, dy, transpose_a=True)
+    """The gradients in theta, phi and g of y = weights g with weights = softmax(theta phi^T), (B, N, M)."""
+    dg = tf.matmul(tf.cast(weights, g.dtype), dy, transpose_a=True)
     dweights = tf.matmul(dy, g, transpose_b=True)
-    dscores = tf.cast(weights, row_sums.dtype) * (tf.cast(dweights, row_sums.dtype) - row_sums)
-    dscores = tf.cast(dscores, theta.dtype)
-    return tf.matmul(dscores, phi), tf.matmul(dscores, theta, transpose_a=True), dg
+    return *_score_gradients(theta, phi, weights, dweights, row_sums), dg
+
+
+def _score_gradients(theta, phi, weights, dweights, row_sums):
+    """The gradients in theta and phi of weights = softmax(theta phi^T), in the dtype of dweights.
+
+    The gradient of a softmax subtracts sum_j weights_ij dweights_ij from dweights_i. For y = weights g that sum is
+    dy_i . y_i, which spares a pass over the matrix: row_sums, where it is not None.
+    """
+    products, sums = dweights.dtype, pairwise.normalising_dtype(dweights.dtype)
+    weights, dweights = tf.cast(weights, sums), tf.cast(dweights, sums)
+    if row_sums is None:
+        row_sums = tf.reduce_sum(weights * dweights, axis=-1, keepdims=True)
+    dscores = tf.cast(weights * (dweights - row_sums), products)
+    theta, phi = tf.cast(theta, products), tf.cast(phi, products)
+    return tf.matmul(dscores, phi), tf.matmul(dscores, theta, transpose_a=True)
 
 
 def _row_sums(dy, y):
-    """dy_i . y_i, (B, N, 1), in float32 or better."""
-    dtype = pairwise.normalising_dtype(y.dtype)
-    return tf.reduce_sum(tf.cast(dy, dtype) * tf.cast(y, dtype), axis=-1, keepdims=True)
+    """dy_i . y_i, (B, N, 1). None for 16-bit numbers: rounded as y is, the sums would no longer cancel dweights."""
+    if y is None or pairwise.normalising_dtype(y.dtype) != y.dtype:
+        return None
+    return tf.reduce_sum(dy * y, axis=-1, keepdims=True)
 
 
 class _Chunks:
@@ -112,26 +127,29 @@ class _Chunks:
       theta: (B, N, C).
       phi: (B, M, C).
       matrix_bytes: of a step's (sets, queries, M) matrix of float32, at most.
+      most_queries: of a chunk.
     """
 
-    def __init__(self, theta, phi, matrix_bytes):
+    def __init__(self, theta, phi, matrix_bytes, most_queries):
         self._batch, self._count, _ = dims(theta)
         self._keys = dims(phi)[1]
         rows = matrix_bytes // 4 // _at_least_one(self._keys)
-        queries = _smallest(CHUNK_QUERIES, _largest(LEAST_CHUNK_QUERIES, rows))
+        queries = _smallest(most_queries, _largest(limits.LEAST_QUERIES, rows))
         self.queries, self.chunks = _cut(self._count, queries)
         # More than one set only where these are whole.
-        whole = _smallest(self._batch, _at_least_one(rows // _at_least_one(self.queries)))
+        whole = _at_least_one(_smallest(self._batch, rows // _at_least_one(self.queries)))
         self.sets, self.steps = _cut(self._batch, _where(self.chunks, whole))
 
     def split_queries(self, x):
-        """(B, N, C) -> (steps, chunks, sets, queries, C)."""
+        """(B, N, C) -> (steps, chunks, sets, queries, C); None stays None."""
+        if x is None:
+            return None
         x = _pad(x, self._batch, self.steps * self.sets, axis=0)
         x = _pad(x, self._count, self.chunks * self.queries, axis=1)
         return tf.reshape(x, [self.steps, self.chunks, self.sets, self.queries, x.shape[-1]])
 
     def split_keys(self, x):
-        """(B, M, C) -> (steps, sets, M, C), and likewise without C."""
+        """(B, M, C) -> (steps, sets, M, C), and likewise without C; None stays None."""
         if x is None:
             return None
         x = _pad(x, self._batch, self.steps * self.sets, axis=0)
@@ -154,9 +172,9 @@ class _Chunks:
         """Of a step's queries."""
         return _spec(x, self.chunks, self.sets, self.queries)
 
-    def keys_spec(self, x):
+    def keys_spec(self, x, dtype=None):
         """Of a step's keys."""
-        return _spec(x, self.sets, self._keys)
+        return _spec(x, self.sets, self._keys, dtype=dtype)
 
 
 def _cut(count, most):
@@ -175,8 +193,8 @@ def _pad(x, size, padded, axis):
     return tf.pad(x, [[0, padded - size if i == axis else 0] for i in range(len(x.shape))])
 
 
-def _spec(x, *sizes):
-    return tf.TensorSpec([size if isinstance(size, int) else None for size in (*sizes, x.shape[-1])], x.dtype)
+def _spec(x, *sizes, dtype=None):
+    return tf.TensorSpec([size if isinstance(size, int) else None for size in (*sizes, x.shape[-1])], dtype or x.dtype)
 
 
 def _ceil_divide(a, b):

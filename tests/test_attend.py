@@ -8,19 +8,19 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_nonlocal import attend, pairwise, relu_sums, softmax_attention
+from keras_nonlocal import attend, limits, pairwise, relu_sums
 
 FAST = [(form, name) for form in pairwise.FORMS for name in attend.implementations(pairwise.get(form))[2:]]
-SOFTMAX = [(form, name) for form, name in FAST if pairwise.get(form).normaliser == "softmax"]
+# Each evaluation with one form.
+EACH = list({name: (form, name) for form, name in FAST}.values())
 
 
 @pytest.fixture
 def small_chunks(monkeypatch):
     """A few queries a chunk, so that small inputs have many chunks, also ones that do not divide."""
-    monkeypatch.setattr(softmax_attention, "CHUNK_QUERIES", 8)
-    monkeypatch.setattr(softmax_attention, "LEAST_CHUNK_QUERIES", 1)
-    monkeypatch.setattr(softmax_attention, "FORWARD_BYTES", 4 * 60)
-    monkeypatch.setattr(softmax_attention, "BACKWARD_BYTES", 4 * 40)
+    small = limits.Limits(matrix_bytes=4 * 200, forward_bytes=4 * 60, backward_bytes=4 * 40, queries=8)
+    monkeypatch.setitem(limits.BY_DEVICE, "CPU", small)
+    monkeypatch.setattr(limits, "LEAST_QUERIES", 1)
     monkeypatch.setattr(relu_sums, "BLOCK", 8)
 
 
@@ -93,10 +93,9 @@ def test_sizes_unknown_until_run_time(form, name, masked, jit_compile):
     same(function(theta, phi, g, mask, w_out), expected, 1e-12)
 
 
+@pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("form", pairwise.FORMS)
-def test_large_and_small_sizes_in_one_function(form, monkeypatch):
-    """The choice is made at run time where the sizes are known only then."""
-    monkeypatch.setattr(attend, "MATRIX_BYTES", 4 * 2 * 10 * 10)
+def test_large_and_small_sizes_in_one_function(form):
     *most, _ = operands(form, (2, 10, 10))
     specs = [tf.TensorSpec([None, None, x.shape[-1]], x.dtype) for x in most[:3]]
     function = tf.function(lambda *x: outputs(form, "auto", *x), input_signature=specs)
@@ -112,9 +111,8 @@ def test_auto_picks_by_size():
         shapes = [(batch, queries, width), (batch, keys, width), (batch, keys, channels)]
         graph = tf.Graph()
         with graph.as_default():
-            inputs = [tf.zeros(shape) for shape in shapes]
-            few, many, is_few = attend._rule(pairwise.get(form), *inputs, None)
-        return few if is_few else many
+            inputs = [tf.compat.v1.placeholder(tf.float32, shape) for shape in shapes]
+            return attend._pick(pairwise.get(form), *inputs)
 
     assert picked("embedded_gaussian", (1, 4096, 4096)) == "one_piece"  # 64 MiB
     assert picked("embedded_gaussian", (1, 4097, 4096)) == "chunked"
@@ -124,6 +122,12 @@ def test_auto_picks_by_size():
     assert picked("concatenation", (1, 784, 784)) == "dense"
     assert picked("concatenation", (1, 1024, 1024)) == "sorted"
     assert picked("concatenation", (64, 784, 784)) == "sorted"
+    assert picked("embedded_gaussian", (None, 784, 196)) == "one_piece"
+    assert picked("embedded_gaussian", (None, 3136, 784)) == "chunked"  # a batch of 8 would pass the 64 MiB
+    assert picked("embedded_gaussian", (1, None, None)) == "chunked"
+    assert picked("dot_product", (1, None, None), 512) == "associated"
+    assert picked("concatenation", (None, 784, 784)) == "dense"
+    assert picked("concatenation", (1, None, None)) == "sorted"
 
 
 def _sizes_in(graph):
@@ -153,38 +157,61 @@ def test_no_matrix_of_all_pairs_is_built(form):
 
 
 @pytest.mark.usefixtures("small_chunks")
-@pytest.mark.parametrize("form", ["gaussian", "embedded_gaussian"])
-def test_second_order_gradients_in_one_piece(form):
-    theta, phi, g, key_mask, _ = operands(form, (2, 6, 5), masked=True)
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "graph"])
+@pytest.mark.parametrize(("form", "name"), EACH)
+def test_second_order_gradients(form, name, compiled):
+    theta, phi, g, key_mask, _ = operands(form, (3, 19, 11), masked=True)
 
-    def second(name):
+    def second(name, persistent):
         sources = [theta, phi, g]
-        with tf.GradientTape() as outer:
+        with tf.GradientTape(persistent=persistent) as outer:
             outer.watch(sources)
             first = outputs(form, name, theta, phi, g, key_mask)[1:]
             total = tf.add_n([tf.reduce_sum(tf.square(gradient)) for gradient in first])
-        return outer.gradient(total, sources)
+        return outer.gradient(total, sources, unconnected_gradients="zero")
 
-    same(second("one_piece"), second("dense"), 1e-12)
-    same(tf.function(second)("one_piece"), second("dense"), 1e-12)
+    run = tf.function(second) if compiled else second
+    expected = second("dense", False)
+    same(run(name, False), expected, 1e-12)
+    same(run(name, True), expected, 1e-12)
 
 
-@pytest.mark.parametrize(
-    ("form", "name"), [("gaussian", "chunked"), ("embedded_gaussian", "chunked"), ("concatenation", "sorted")]
-)
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "graph"])
-def test_second_order_gradients_that_are_refused(form, name, compiled):
-    theta, phi, g, *_ = operands(form, (1, 6, 5))
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize(("form", "name"), EACH)
+def test_forward_mode(form, name):
+    """Products with the Jacobian, and those once more; and products with the Hessian, forward over reverse."""
+    theta, phi, g, *_ = operands(form, (3, 19, 11))
+    tangents = [tf.cos(3 * x) for x in (theta, phi, g)]
 
-    def second():
-        with tf.GradientTape() as outer:
-            outer.watch(theta)
-            first = outputs(form, name, theta, phi, g)[1]
-            total = tf.reduce_sum(tf.square(first))
-        return outer.gradient(total, theta)
+    def derivatives(name):
+        with tf.autodiff.ForwardAccumulator([theta, phi, g], tangents) as outer:
+            with tf.autodiff.ForwardAccumulator([theta, phi, g], tangents) as inner:
+                y = attend.attend(pairwise.get(form), theta, phi, g, implementation=name)
+            first = inner.jvp(y)
+        with tf.autodiff.ForwardAccumulator([theta, phi, g], tangents) as over_reverse:
+            gradients = outputs(form, name, theta, phi, g)[1:]
+        return first, outer.jvp(first), *map(over_reverse.jvp, gradients)
 
-    with pytest.raises(NotImplementedError, match=f"'{name}' evaluation .* implementation='dense'"):
-        (tf.function(second) if compiled else second)()
+    expected = derivatives("dense")
+    same(derivatives(name), expected, 1e-12)
+    compiled = tf.function(lambda *x: attend.attend(pairwise.get(form), *x, implementation=name))
+    with tf.autodiff.ForwardAccumulator([theta, phi, g], tangents) as accumulator:
+        y = compiled(theta, phi, g)
+    same([accumulator.jvp(y)], expected[:1], 1e-12)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("unknown", [False, True], ids=["", "unknown"])
+@pytest.mark.parametrize("sizes", [(0, 7, 5), (2, 0, 5), (2, 7, 0)], ids=str)
+@pytest.mark.parametrize(("form", "name"), EACH)
+def test_nothing_to_sum(form, name, sizes, unknown):
+    """No examples, no queries, or no keys, over which a sum is zero."""
+    *most, w_out = operands(form, sizes)
+    specs = [tf.TensorSpec([None, None, x.shape[-1]] if unknown else x.shape, x.dtype) for x in most[:3]]
+    run = tf.function(lambda *x: outputs(form, name, *x, None, w_out), input_signature=specs)
+    for found, like in zip(run(*most[:3]), [None, *most[:3], w_out], strict=True):
+        assert tuple(found.shape) == (tuple(like.shape) if like is not None else (*sizes[:2], 7))
+        assert not np.any(found)
 
 
 HARD = {
@@ -244,6 +271,28 @@ def test_sixteen_bits(form, name, dtype):
     exact = [tf.cast(x, "float64") for x in sixteen]
     expected = outputs(form, "dense", *exact, key_mask, tf.cast(tf.cast(w_out, dtype), "float64"))
     same([tf.cast(x, "float64") for x in found], expected, {"float16": 1e-2, "bfloat16": 8e-2}[dtype])
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["dense", "one_piece", "chunked"])
+def test_scores_of_sixteen_bits_are_not_rounded(name, dtype):
+    """The attention to the precision of its own dtype, however large the scores; gradients as good as dense ones."""
+    generator = np.random.default_rng(5)
+    x = tf.cast(generator.uniform(0, 1.5, size=(1, 29, 256)), dtype)  # features after a ReLU, scores near 150
+    g, dy = (tf.cast(generator.normal(size=(1, 29, 6)), dtype) for _ in range(2))
+
+    def run(name, x, g, dy):
+        with tf.GradientTape() as tape:
+            tape.watch((x, g))
+            y = attend.attend(pairwise.get("gaussian"), x, x, g, implementation=name)
+        return [tf.cast(each, "float64") for each in (y, *tape.gradient(y, (x, g), dy))]
+
+    found = run(name, x, g, dy)
+    exact = run("dense", *(tf.cast(each, "float64") for each in (x, g, dy)))
+    epsilon = {"float16": 2**-11, "bfloat16": 2**-8}[dtype]
+    for one, other in zip(found, exact, strict=True):
+        blocks.close(one, other, 4 * epsilon)
 
 
 @pytest.mark.usefixtures("small_chunks")

@@ -684,6 +684,17 @@ def test_projections_start_apart(flavour):
     assert np.abs(layer.theta.kernel.numpy() - layer.phi.kernel.numpy()).max() > 0.01
 
 
+@pytest.mark.parametrize("initializer", ["orthogonal", "glorot_uniform", "identity", "he_normal"])
+def test_w_f_starts_as_a_kernel_of_two_inputs_and_one_output(flavour, initializer):
+    """Initializers that need a matrix, or count what comes in and goes out, take w_f for what it is."""
+    layer = blocks.make(flavour, 2, pairwise="concatenation", kernel_initializer=initializer)
+    layer.build((None, 4, 4, 64))
+    w_f = layer.w_f.numpy()
+    assert w_f.shape == (64,)
+    spread = {"orthogonal": 1 / 8, "glorot_uniform": np.sqrt(2 / 65), "identity": 1 / 8, "he_normal": np.sqrt(2 / 64)}
+    assert np.sqrt(np.mean(w_f**2)) == pytest.approx(spread[initializer], rel=0.3)
+
+
 def test_initializers_can_be_functions(flavour):
     layer = blocks.make(flavour, 1, kernel_initializer=lambda shape, dtype=None, **_: tf.ones(shape, dtype))
     layer.build((None, 4, 8))
@@ -777,6 +788,11 @@ WRONG_ARGUMENTS = [
     (3, {"norm_momentum": "high"}, r"`norm_momentum` must be .*Received: norm_momentum='high'"),
     (3, {"norm_epsilon": -1e-5}, r"`norm_epsilon` must be .*Received: norm_epsilon=-1e-05"),
     (3, {"norm_epsilon": None}, r"`norm_epsilon` must be .*Received: norm_epsilon=None"),
+    (2, {"scale": "yes"}, r"`scale` must be True or False. Received: scale='yes'"),
+    (2, {"pool_before_projection": 1}, r"`pool_before_projection` must be True or False. Received: .*=1"),
+    (2, {"norm_synchronized": None}, r"`norm_synchronized` must be True or False. Received: .*=None"),
+    (2, {"use_bias": "False"}, r"`use_bias` must be True or False. Received: use_bias='False'"),
+    (2, {"use_out_bias": 0.0}, r"`use_out_bias` must be True or False. Received: use_out_bias=0.0"),
 ]
 
 
@@ -796,6 +812,31 @@ def test_unknown_initializer(flavour):
 def test_unknown_argument(flavour):
     with pytest.raises((TypeError, ValueError), match="sub_sample"):
         blocks.make(flavour, 1, sub_sample=True)
+
+
+def test_numpy_booleans_are_booleans(flavour):
+    assert blocks.make(flavour, 2, scale=np.bool_(False)).get_config()["scale"] is False
+
+
+def test_inputs_that_are_no_floats(flavour):
+    module = blocks.FLAVOURS[flavour].keras
+    layer = blocks.make(flavour, 1)
+    message = "`inputs` must be features of a floating dtype: cast .* Received: inputs of dtype "
+    for dtype in ("uint8", "int32", "bool"):
+        with pytest.raises(ValueError, match=message + dtype):
+            layer(np.zeros((1, 4, 6), dtype))
+        with pytest.raises(ValueError, match=message + dtype):
+            layer(module.Input((4, 6), dtype=dtype))
+
+
+def test_inputs_that_are_not_dense(flavour):
+    ragged = tf.RaggedTensor.from_row_lengths(tf.zeros([5, 6]), [2, 3])
+    message = r"`inputs` must be a dense tensor: .*to_tensor\(\).*`mask`. Received: inputs of type "
+    with pytest.raises(ValueError, match=message + "RaggedTensor"):
+        blocks.make(flavour, 1)(ragged)
+    if flavour == "tf_keras":
+        with pytest.raises(ValueError, match=message + "RaggedKerasTensor"):
+            blocks.make(flavour, 1)(tf_keras.Input((None, 6), ragged=True))
 
 
 def test_numpy_integers_are_integers(flavour):
@@ -872,6 +913,42 @@ def test_symbolic_tensors_of_the_other_flavour(rank):
         getattr(keras_nonlocal, name)()(tf_keras.Input(shape))
     with pytest.raises(TypeError, match=f"{name} is a tf_keras layer.*of keras: use keras_nonlocal.{name}"):
         getattr(keras_nonlocal.tfm.layers, name)()(keras.Input(shape))
+
+
+@pytest.mark.parametrize("name", ["NonLocal2D", "BatchNormalization"])
+def test_inside_a_model_of_the_other_flavour(flavour, name):
+    """A subclassed model hands on plain tensors; it would train and save without the layer."""
+    (other,) = (each for each in blocks.FLAVOURS if each != flavour)
+    module = blocks.FLAVOURS[other].keras
+
+    class Net(module.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner = getattr(blocks.FLAVOURS[flavour].layers, name)()
+
+        def call(self, inputs):
+            return self.inner(inputs)
+
+    model = Net()
+    model.compile("sgd", "mse")
+    x = np.zeros((2, 4, 4, 6), "float32")
+    home = {"keras": "keras_nonlocal", "tf_keras": "keras_nonlocal.tfm.layers"}[other]
+    message = f"This {name} is a {flavour} layer and was called inside a layer or model of {other}.* use {home}.{name}"
+    with pytest.raises(TypeError, match=message):
+        model.fit(x, x, verbose=0)
+    with pytest.raises(TypeError, match=message):
+        model(x)
+    blocks.FLAVOURS[flavour].keras.Sequential([model.inner])(x)  # and nothing is left behind
+
+
+def test_other_backends_are_refused(monkeypatch):
+    """Keras 3 on anything but TensorFlow; tf_keras does not ask Keras 3."""
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    for layer in (keras_nonlocal.NonLocal2D, keras_nonlocal.BatchNormalization):
+        with pytest.raises(RuntimeError, match="runs on the backend 'jax': set .* KERAS_BACKEND=tensorflow before"):
+            layer()
+    keras_nonlocal.tfm.layers.NonLocal2D()
 
 
 # --- Keras -----------------------------------------------------------------------------------------------------------

@@ -8,12 +8,13 @@ import tf_keras
 from official.vision.modeling.layers import nn_blocks, nn_blocks_3d
 
 from keras_nonlocal import errors, surgery
+from keras_nonlocal._flavour import FlavourMixin
 from keras_nonlocal.tfm import layers
 
 BASE_WIDTH = 64  # channels a group for which a grouped block is as wide as tfm's own
 
 
-class _HoldsNonLocal:
+class _HoldsNonLocal(FlavourMixin):
     """A residual block that ends in a non-local block; put before a block of tfm in a class.
 
     The non-local block has the batch norm and the weight decay of the residual one, biases included, unless
@@ -21,6 +22,7 @@ class _HoldsNonLocal:
     its own would have to learn from the same small batches, and with a frozen gamma of zero it could not learn at all.
     """
 
+    _keras = tf_keras
     _non_local_class = None
 
     def __init__(self, *args, non_local=None, **kwargs):
@@ -37,6 +39,10 @@ class _HoldsNonLocal:
         if not getattr(self, "_bn_trainable", True):
             arguments["norm"] = None
         self.non_local = self._non_local_class(**arguments)
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self._freeze_sublayers()  # tfm makes its layers there
 
     def call(self, inputs, training=None):
         return self.non_local(super().call(inputs, training=training), training=training)
@@ -85,7 +91,7 @@ class NonLocalBottleneckBlock(_HoldsNonLocal, nn_blocks.BottleneckBlock):
 
 
 @tf_keras.utils.register_keras_serializable("keras_nonlocal")
-class GroupedBottleneckBlock(nn_blocks.BottleneckBlock):
+class GroupedBottleneckBlock(FlavourMixin, nn_blocks.BottleneckBlock):
     """tfm's BottleneckBlock with a grouped 3x3 convolution, the block of ResNeXt.
 
     Args:
@@ -109,6 +115,8 @@ class GroupedBottleneckBlock(nn_blocks.BottleneckBlock):
     Xie et al., "Aggregated Residual Transformations for Deep Neural Networks", CVPR 2017.
     """
 
+    _keras = tf_keras
+
     def __init__(self, *args, groups=1, width_per_group=BASE_WIDTH, **kwargs):
         super().__init__(*args, **kwargs)
         self._groups = errors.check_positive_int("groups", groups)
@@ -125,6 +133,7 @@ class GroupedBottleneckBlock(nn_blocks.BottleneckBlock):
         # tfm's convolutions have no weights yet: they get them when they are called.
         self._conv1 = _changed(self._conv1, filters=width)
         self._conv2 = _changed(self._conv2, filters=width, groups=self._groups)
+        self._freeze_sublayers()
 
     def get_config(self):
         return {**super().get_config(), "groups": self._groups, "width_per_group": self._width_per_group}

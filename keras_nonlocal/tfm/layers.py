@@ -14,6 +14,8 @@ from keras_nonlocal._non_local import NonLocalMixin
 class BatchNormalization(FusedBatchNormMixin, tf_keras.layers.BatchNormalization):
     """tf_keras.layers.BatchNormalization for any rank by the fused kernel; see keras_nonlocal.BatchNormalization."""
 
+    _keras = tf_keras
+
     def _batch_training(self, training):
         value = tf.get_static_value(self._get_training_value(training))
         return None if value is None else bool(value)

@@ -60,3 +60,19 @@ def test_fit(flavour):
         model.compile(module.optimizers.SGD(0.01), "mse", jit_compile=jit_compile)
         losses.append(model.fit(case.x(), case.x(), epochs=3, verbose=0).history["loss"])
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("pairwise", [blocks.FORMS[0], blocks.FORMS[2], blocks.FORMS[4]])
+def test_fit_with_a_last_batch_of_one(flavour, pairwise):
+    """Five examples in batches of four, through a block that knows none of its sizes."""
+    case = layer_cases.Case("", 2, {"pairwise": pairwise, "norm": None}, (5, 4))
+    x = blocks.inputs(2, batch=5, channels=layer_cases.CHANNELS).astype("float32")
+    module = blocks.FLAVOURS[flavour].keras
+    models, weights = [case.model(flavour) for _ in range(2)], []
+    models[1].set_weights(models[0].get_weights())
+    for model, jit_compile in zip(models, (False, True), strict=True):
+        model.compile(module.optimizers.SGD(0.01), "mse", jit_compile=jit_compile)
+        model.fit(x, x, batch_size=4, shuffle=False, verbose=0)
+        weights.append(model.get_weights())
+    for one, other in zip(*weights, strict=True):
+        blocks.close(other, one, 1e-5)

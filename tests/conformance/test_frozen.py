@@ -1,0 +1,87 @@
+"""What is frozen stays frozen: before it is built, saved, loaded, cloned, and inside residual blocks."""
+
+import blocks
+import numpy as np
+import pytest
+import tf_keras
+import ways
+
+from keras_nonlocal.tfm import blocks as residual_blocks
+
+
+def _model(flavour, **kwargs):
+    module = blocks.FLAVOURS[flavour].keras
+    inputs = module.Input((6, 6, 4))
+    block = blocks.make(flavour, 2, pairwise="concatenation", name="block", **kwargs)
+    x = module.layers.GlobalAveragePooling2D()(block(inputs))
+    return module.Model(inputs, module.layers.Dense(2)(x))
+
+
+def _moved(model, layer):
+    """The names of those of the layer's variables that a step of training moves."""
+    generator = np.random.default_rng(0)
+    model.set_weights([np.abs(generator.normal(size=w.shape)) + 0.1 for w in model.get_weights()])
+    before = [weight.numpy() for weight in layer.weights]
+    model.compile("sgd", "mse")
+    shape = (16, *model.input_shape[1:])
+    model.fit(generator.normal(3, 1, shape), generator.normal(size=(16, *model.output_shape[1:])), verbose=0)
+    after = [weight.numpy() for weight in layer.weights]
+    return [w.name for w, a, b in zip(layer.weights, before, after, strict=True) if not np.array_equal(a, b)]
+
+
+def _before_it_is_built(flavour):
+    return _model(flavour, trainable=False)
+
+
+def _afterwards(flavour):
+    model = _model(flavour)
+    model.get_layer("block").trainable = False
+    return model
+
+
+@pytest.mark.parametrize("make", [_before_it_is_built, _afterwards], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("flavour", blocks.FLAVOURS)
+def test_frozen_block(flavour, make):
+    model = make(flavour)
+    block = model.get_layer("block")
+    assert _moved(model, block) == []
+    assert not block.trainable_weights
+    block.trainable = True
+    assert len(_moved(model, block)) == len(block.weights)
+
+
+WAYS = [
+    pytest.param(flavour, way, id=f"{flavour}-{way.__name__}")
+    for flavour in blocks.FLAVOURS
+    for way in ways.EVERYWHERE
+    if way.__name__ not in ("weights_h5", "checkpoint")  # these hold no layers
+] + [pytest.param("tf_keras", ways.saved_model_folder, id="tf_keras-saved_model_folder")]
+
+
+@pytest.mark.parametrize("flavour, way", WAYS)
+def test_frozen_block_survives(flavour, way, tmp_path):
+    again = way(_afterwards(flavour), tmp_path, blocks.FLAVOURS[flavour].keras, None)
+    assert not again.get_layer("block").trainable
+    assert _moved(again, again.get_layer("block")) == []
+
+
+@pytest.mark.parametrize(
+    "block, kwargs, shape",
+    [
+        (residual_blocks.NonLocalResidualBlock, dict(filters=8, strides=1), (6, 6, 8)),
+        (residual_blocks.NonLocalBottleneckBlock, dict(filters=2, strides=1), (6, 6, 8)),
+        (residual_blocks.GroupedBottleneckBlock, dict(filters=64, strides=1, use_projection=True), (6, 6, 8)),
+        (
+            residual_blocks.NonLocalBottleneckBlock3D,
+            dict(filters=2, temporal_kernel_size=3, temporal_strides=1, spatial_strides=1),
+            (2, 6, 6, 8),
+        ),
+    ],
+)
+def test_frozen_residual_block(block, kwargs, shape):
+    inputs = tf_keras.Input(shape)
+    layer = block(**kwargs, trainable=False)
+    model = tf_keras.Model(inputs, tf_keras.layers.Dense(2)(layer(inputs)))
+    assert _moved(model, layer) == []
+    again = tf_keras.models.clone_model(model)
+    assert _moved(again, again.get_layer(layer.name)) == []
