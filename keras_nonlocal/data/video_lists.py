@@ -129,7 +129,7 @@ def _shown(text):
 
 
 def _plain(text):
-    return text if text.isprintable() and len(text) <= 300 else _shown(text)
+    return text if text.isprintable() and len(text) <= 200 else _shown(text)
 
 
 def _read_csv(path):
@@ -165,7 +165,7 @@ def _is_kinetics(path, columns):
     wanted = _PATH_COLUMNS if "path" in columns else _KINETICS_COLUMNS
     missing = [column for column in wanted if column not in columns]
     if missing:
-        found = ", ".join(map(_plain, columns))
+        found = ", ".join(map(_plain, columns[:10]))
         raise ListError(
             f"CSV {path} has no column {', '.join(missing)} (found: {found}); its first line must name "
             f"{','.join(_KINETICS_COLUMNS)} or {','.join(_PATH_COLUMNS)}"
@@ -300,8 +300,8 @@ def _only(csv_path, line, name, found):
     if len(found) > 1:
         files = " and ".join(map(_plain, found[:2]))
         raise ListError(
-            f"CSV {csv_path}, line {line}: video {name} may be any of {len(found)} files, such as {files}; remove or "
-            "rename the others"
+            f"CSV {csv_path}, line {line}: video {_plain(name)} may be any of {len(found)} files, such as {files}; remove "
+            "or rename the others"
         )
     return found[0] if found else None
 
@@ -313,7 +313,7 @@ def _check_duplicates(csv_path, lines, videos):
             value = getattr(video, attribute)
             if value in first:
                 raise ListError(
-                    f"CSV {csv_path} lists video {value} twice, in lines {first[value]} and {line}; remove one"
+                    f"CSV {csv_path} lists video {_plain(value)} twice, in lines {first[value]} and {line}; remove one"
                 )
             first[value] = line
 
@@ -324,5 +324,5 @@ def _check_any_exists(csv_path, videos, videos_dir):
     if not any(os.path.exists(video.path) for video in videos):
         raise ListError(
             f"none of the {len(videos)} videos of {csv_path} is in {videos_dir}, the first one would be "
-            f"{videos[0].path}; check the videos folder"
+            f"{_plain(videos[0].path)}; check the videos folder"
         )
