@@ -7,7 +7,7 @@ import unicodedata
 # Of the files that FFmpeg reads, those that people keep videos in.
 EXTENSIONS = tuple(
     ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .m2v .ts .mts .m2ts .vob .wmv .asf .flv .f4v .3gp .3g2 .ogv .ogg .mxf "
-    ".dv .divx .rm .rmvb .y4m .mjpeg .mjpg .gif".split()
+    ".dv .divx .rm .rmvb .y4m .mjpeg .mjpg".split()
 )
 # More than file systems allow.
 _MAX_NAME = 1000

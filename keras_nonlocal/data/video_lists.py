@@ -300,8 +300,8 @@ def _only(csv_path, line, name, found):
     if len(found) > 1:
         files = " and ".join(map(_plain, found[:2]))
         raise ListError(
-            f"CSV {csv_path}, line {line}: video {_plain(name)} may be any of {len(found)} files, such as {files}; remove "
-            "or rename the others"
+            f"CSV {csv_path}, line {line}: video {_plain(name)} may be any of {len(found)} files, such as {files}; "
+            "remove or rename the others"
         )
     return found[0] if found else None
 

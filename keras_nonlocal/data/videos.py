@@ -1,6 +1,7 @@
 """Video files to RGB frames, with OpenCV. Every frame is counted by decoding it; headers are only compared with."""
 
 import os
+import re
 
 # OpenCV reads these once, when it is first used. FFmpeg's own lines name no file: VideoError says it better.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -10,9 +11,14 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
 from keras_nonlocal import errors  # noqa: E402
+from keras_nonlocal.data import frame_limits, video_files, video_tracks  # noqa: E402
 
 # Where a header states a duration and no count, sound may last longer than the pictures.
 _DURATION_SLACK_SECONDS = 1.0
+# Codecs of photos, GIF and covers of songs; 0 stands for BMP.
+_PICTURE_CODECS = ("mjpg", "mpng", "gif ", "webp", "tiff", "mjp2", "0x00000000")
+# HEIF photos are ISO media files as MP4 is, with these for what they are.
+_PICTURE_BRANDS = (b"heic", b"heix", b"mif1", b"avif")
 _REENCODE = "`ffmpeg -i in -c:v libx264 out.mp4`"
 
 
@@ -30,7 +36,7 @@ class VideoError(errors.UserError):
         self.reason = reason
 
     def __str__(self):
-        return f"{self.path}: {self.reason}"
+        return f"{self.path if self.path.isprintable() else repr(self.path)}: {self.reason}"
 
 
 class TruncatedVideoError(VideoError):
@@ -38,7 +44,7 @@ class TruncatedVideoError(VideoError):
 
 
 class VideoReader:
-    """Iterates over the frames of one video file as RGB uint8 [H, W, 3], upright when the file has a rotation tag.
+    """Iterates over the frames of one video file as RGB uint8 [H, W, 3], rotated and mirrored as players show them.
 
         with VideoReader("clip.mp4") as video:
             for frame in video:
@@ -56,7 +62,9 @@ class VideoReader:
       truncated: None, or once the last frame is read, what is missing.
 
     Raises:
-      VideoError: missing, empty or not a video; while iterating, also for no frame at all and frames of several sizes.
+      VideoError: missing, empty, not a video or a list of other files, of several tracks of which players may show
+        another than the first, turned by other than right angles, or of a frame size beyond frame_limits; while
+        iterating, also for no frame at all, one picture (a photo, the cover of a song) and frames of several sizes.
       TruncatedVideoError: after the last frame, unless `keep_truncated`.
     """
 
@@ -68,7 +76,13 @@ class VideoReader:
         self._size = None
         self._last_seconds = 0.0
         _check_file(self.path)
+        tracks = _tracks(self.path)
         self._capture = _open(self.path)
+        self._flip = _flip(self.path, self._capture, tracks)
+        # Before anything is decoded, where the header says it.
+        size = (self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT), self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
+        if all(size):
+            _check_limits(self.path, *map(int, size))
         # Without a rate or count OpenCV gives 0, NaN or a huge negative number.
         rate, count = self._capture.get(cv2.CAP_PROP_FPS), self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.frame_rate = float(rate) if 0 < rate < float("inf") else 0.0
@@ -91,6 +105,8 @@ class VideoReader:
             if not got:
                 break
             self._check_size(frame.shape)
+            if self._flip is not None:
+                frame = cv2.flip(frame, self._flip)
             self.frames_read += 1
             self._last_seconds = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
@@ -107,6 +123,7 @@ class VideoReader:
 
     def _check_size(self, shape):
         if self._size is None:
+            _check_limits(self.path, *shape[:2])
             self._size = shape
         elif shape != self._size:
             raise VideoError(
@@ -123,6 +140,12 @@ class VideoReader:
                 f"no frame can be decoded{stated} (codec {self.fourcc}); this OpenCV cannot decode it or "
                 f"the file is damaged: re-encode it with {_REENCODE} or download it again",
             )
+        if self._is_picture():
+            raise VideoError(
+                self.path,
+                f"is a picture and no video (codec {self.fourcc}), such as a photo or the cover of a song; "
+                "take it out of the list",
+            )
         self.truncated = self._missing()
         if self.truncated and not self.keep_truncated:
             raise TruncatedVideoError(
@@ -130,6 +153,13 @@ class VideoReader:
                 f"{self.truncated} (cut off, damaged, or trimmed without re-encoding); download it again, "
                 f"re-encode it with {_REENCODE}, or accept it with --keep_truncated",
             )
+
+    def _is_picture(self):
+        if self.frames_read == 1:
+            return self.fourcc.lower() in _PICTURE_CODECS or _head(self.path, 12)[8:] in _PICTURE_BRANDS
+        # The JPEG of a phone holds a second one, of brightness or depth; files of many JPEGs are named for it.
+        is_jpeg = _head(self.path, 3) == b"\xff\xd8\xff"
+        return is_jpeg and os.path.splitext(self.path)[1].lower() not in (".mjpeg", ".mjpg")
 
     def _missing(self):
         if self.stated_frames is None or self.frames_read >= self.stated_frames:
@@ -182,9 +212,26 @@ def _check_file(path):
         raise VideoError(path, "is empty (0 bytes); download it again")
 
 
+def _tracks(path):
+    """The video tracks. Players show the default one, and of several the one of the most bits; OpenCV the first."""
+    tracks = video_tracks.read(path)
+    is_default = [track.is_default for track in tracks]
+    if len(tracks) > 1 and is_default != [True, *[False] * (len(tracks) - 1)]:
+        raise VideoError(
+            path,
+            f"holds {len(tracks)} video tracks, and players may show another than the first; keep one of them with "
+            "`ffmpeg -i in -map 0:v:0 -c copy out.mp4`, with the number of the track for the last 0",
+        )
+    return tracks
+
+
 def _open(path):
+    _check_name(path)
+    if _head(path, 8) == b"ffconcat" or _head(path, 7) == b"#EXTM3U":
+        raise VideoError(path, "is a list of other files and no video; put the videos themselves into the list")
     # One thread: many videos are decoded side by side. FFmpeg only: other backends count and rotate differently.
-    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    # An absolute path is one for FFmpeg too: it takes 10:30.mp4 for a protocol.
+    capture = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     if capture.isOpened():
         # The default in today's OpenCV, but phones' videos lie on their side without it.
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
@@ -196,6 +243,37 @@ def _open(path):
         f"is not a video OpenCV can open ({os.path.getsize(path):,} bytes, first ones {_head(path, 12)!r}); "
         "download it again or take it out of the list",
     )
+
+
+def _check_name(path):
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:  # OpenCV would crash.
+        raise VideoError(path, "its name is not UTF-8; rename it") from error
+    # FFmpeg takes photo%03d.jpg for a series of photos, and knows these by their extensions alone.
+    if re.search(r"%\d*d", os.path.abspath(path)) and os.path.splitext(path)[1].lower() not in (
+        "",
+        *video_files.EXTENSIONS,
+    ):
+        raise VideoError(path, "its name holds %d, which FFmpeg may take for the number of a picture; rename it")
+
+
+def _flip(path, capture, tracks):
+    """What cv2.flip needs to know after OpenCV's rotation, or None: OpenCV takes a mirror for a rotation or nothing."""
+    angle = capture.get(cv2.CAP_PROP_ORIENTATION_META)
+    # A matrix of zeros has no angle: OpenCV says some huge number, and players show the frames as they are.
+    angle = int(angle) % 360 if abs(angle) <= 360 else 0
+    if angle % 90:
+        raise VideoError(path, f"players turn its frames by {angle} degrees; re-encode it as shown with {_REENCODE}")
+    if not tracks or not tracks[0].mirrors:
+        return None
+    return 1 if angle in (90, 270) else 0
+
+
+def _check_limits(path, height, width):
+    broken = frame_limits.broken_limit(height, width)
+    if broken:
+        raise VideoError(path, f"{broken}; scale or crop it with `ffmpeg -i in -vf scale=W:H out.mp4`")
 
 
 def _states_frame_count(path):

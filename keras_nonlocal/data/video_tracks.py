@@ -1,0 +1,191 @@
+"""The video tracks of a file, as its container describes them: what FFmpeg reads of them too, and OpenCV does not say.
+
+MP4 and QuickTime (ISO/IEC 14496-12: boxes), Matroska and WebM (RFC 9559: elements) and AVI (chunks). Of any other file,
+and of damaged parts, nothing is said. However long and hostile a file is, a bounded number of small pieces is read.
+"""
+
+import dataclasses
+import math
+import os
+import struct
+
+# Pieces looked at in a file: an hour of Matroska has some thousand clusters in front of what may come last.
+_MAX_PIECES = 100_000
+_EBML = b"\x1a\x45\xdf\xa3"
+
+
+@dataclasses.dataclass(frozen=True)
+class Track:
+    """One video track.
+
+    Args:
+      is_default: whether the file marks it as one to play by default. AVI has no such mark: False.
+      mirrors: whether its frames are shown mirrored, beside any rotation.
+    """
+
+    is_default: bool
+    mirrors: bool
+
+
+def read(path):
+    """Reads the video tracks of a file.
+
+    Args:
+      path: the file.
+
+    Returns:
+      A list of Track in the order of the file; empty when the container is another one or tells of none.
+    """
+    with open(path, "rb") as file:
+        head = file.read(12)
+        pieces = _Pieces(file, os.fstat(file.fileno()).st_size)
+        if head[:4] == _EBML:
+            return list(_matroska_tracks(pieces))
+        if head[:4] == b"RIFF" and head[8:] == b"AVI ":
+            return list(_avi_tracks(pieces))
+        return list(_mp4_tracks(pieces))
+
+
+class _Pieces:
+    """Walks over boxes, elements or chunks: yields (name, start, end) of the content of each within bounds."""
+
+    def __init__(self, file, size):
+        self.size = size
+        self._file = file
+        self._left = _MAX_PIECES
+
+    def read(self, start, size):
+        """Up to so many bytes; fewer at the end of the file."""
+        self._file.seek(start)
+        return self._file.read(size)
+
+    def walk(self, header, start, end):
+        """Pieces from start to end.
+
+        Args:
+          header: function of the first 16 bytes of a piece, which returns its name, the size of its header and that of
+            its content, None if that is unknown; or None if this is no piece.
+          start: offset in bytes.
+          end: offset in bytes.
+        """
+        while start < end and self._left > 0:
+            self._left -= 1
+            found = header(self.read(start, min(16, end - start)))
+            if found is None:
+                return
+            name, header_size, size = found
+            content = start + header_size
+            if content > end:
+                return
+            start = end if size is None else content + size
+            yield name, content, min(start, end)
+
+    def inside(self, header, start, end, *names):
+        """The content of the first piece of this name within the first one of the name before: (start, end) or None."""
+        for name in names:
+            found = next(((a, b) for kind, a, b in self.walk(header, start, end) if kind == name), None)
+            if found is None:
+                return None
+            start, end = found
+        return start, end
+
+
+def _mp4_header(data):
+    if len(data) < 8:
+        return None
+    size, name = struct.unpack(">I4s", data[:8])
+    if size == 0:  # To the end.
+        return name, 8, None
+    if size == 1:
+        size = int.from_bytes(data[8:], "big")
+        return (name, 16, size - 16) if size >= 16 else None
+    return (name, 8, size - 8) if size >= 8 else None
+
+
+def _mp4_tracks(pieces):
+    movie = pieces.inside(_mp4_header, 0, pieces.size, b"moov")
+    mirrors = False
+    for name, start, end in pieces.walk(_mp4_header, *movie) if movie else ():
+        if name == b"mvhd":
+            mirrors = _mp4_mirrors(pieces.read(start, min(end - start, 100)), 36)
+        elif name == b"trak":
+            handler = pieces.inside(_mp4_header, start, end, b"mdia", b"hdlr")
+            header = pieces.inside(_mp4_header, start, end, b"tkhd")
+            if handler and pieces.read(handler[0], 12)[8:] == b"vide":
+                data = pieces.read(header[0], min(header[1] - header[0], 100)) if header else b""
+                # The matrix of the track comes before that of the movie.
+                yield Track(bool(data[3:4] and data[3] & 1), mirrors != _mp4_mirrors(data, 40))
+
+
+def _mp4_mirrors(data, offset):
+    """Whether the matrix of an mvhd or tkhd mirrors; the offset is that of version 0, version 1 has longer times."""
+    offset += 12 if data[:1] == b"\1" else 0
+    if len(data) < offset + 36:
+        return False
+    a, b, _, c, d = struct.unpack(">5i", data[offset : offset + 20])
+    return a * d - b * c < 0
+
+
+def _matroska_header(data):
+    """An ID and a size: integers whose length is that of the first byte's leading zeros."""
+    id_size = _vint_size(data)
+    size_size = _vint_size(data[id_size:])
+    if not id_size or not size_size or len(data) < id_size + size_size:
+        return None
+    raw = int.from_bytes(data[id_size : id_size + size_size], "big")
+    bits = 7 * size_size
+    size = raw & ((1 << bits) - 1)
+    return data[:id_size], id_size + size_size, None if size == (1 << bits) - 1 else size
+
+
+def _vint_size(data):
+    return 9 - data[0].bit_length() if data and data[0] else 0
+
+
+def _matroska_tracks(pieces):
+    tracks = pieces.inside(_matroska_header, 0, pieces.size, b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b")
+    for name, start, end in pieces.walk(_matroska_header, *tracks) if tracks else ():
+        if name == b"\xae":
+            values = _matroska_values(pieces, start, end)
+            if int.from_bytes(values.get(_TYPE, b""), "big") == 1:
+                is_default = int.from_bytes(values.get(_DEFAULT, b"\1"), "big") == 1
+                projection = pieces.inside(_matroska_header, start, end, b"\xe0", b"\x76\x70")
+                yield Track(is_default, bool(projection) and _mirrors(_matroska_values(pieces, *projection)))
+
+
+_TYPE, _DEFAULT = b"\x83", b"\x88"
+_PROJECTION_TYPE, _YAW, _PITCH, _ROLL = (bytes([0x76, last]) for last in (0x71, 0x73, 0x74, 0x75))
+
+
+def _matroska_values(pieces, start, end):
+    """The first bytes of every element."""
+    return {name: pieces.read(a, min(b - a, 8)) for name, a, b in pieces.walk(_matroska_header, start, end)}
+
+
+def _mirrors(projection):
+    """A flat picture that is turned around its upright axis is seen from behind."""
+    yaw, pitch, roll = (_matroska_float(projection.get(name, b"")) for name in (_YAW, _PITCH, _ROLL))
+    is_flat = int.from_bytes(projection.get(_PROJECTION_TYPE, b""), "big") == 0
+    return is_flat and abs(yaw) == 180 and pitch == 0 and not math.isnan(roll)
+
+
+def _matroska_float(data):
+    return struct.unpack({4: ">f", 8: ">d"}[len(data)], data)[0] if len(data) in (4, 8) else 0.0
+
+
+def _avi_header(data):
+    if len(data) < 8:
+        return None
+    name, size = struct.unpack("<4sI", data[:8])
+    if name in (b"RIFF", b"LIST"):  # Their first four bytes say what they hold.
+        return (data[8:12], 12, size - 4 + size % 2) if size >= 4 else None
+    return name, 8, size + size % 2
+
+
+def _avi_tracks(pieces):
+    headers = pieces.inside(_avi_header, 0, pieces.size, b"AVI ", b"hdrl")
+    for name, start, end in pieces.walk(_avi_header, *headers) if headers else ():
+        if name == b"strl":
+            stream = pieces.inside(_avi_header, start, end, b"strh")
+            if stream and pieces.read(stream[0], 4) == b"vids":
+                yield Track(is_default=False, mirrors=False)
