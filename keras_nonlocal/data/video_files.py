@@ -1,5 +1,6 @@
 """Finds the file of a video: names as lists write them are not always those that downloads left on the disk."""
 
+import functools
 import os
 import re
 import unicodedata
@@ -26,6 +27,7 @@ class Finder:
     def __init__(self, videos_dir):
         self.videos_dir = os.path.abspath(videos_dir)
         self._listings = {}
+        self._labelled = {}
 
     def by_path(self, path):
         """The files that a path, below the folder or absolute, may stand for: itself if it exists, or those that fit.
@@ -52,13 +54,24 @@ class Finder:
         Returns:
           A list of paths, which is empty when there are none.
         """
-        top = self._listing(self.videos_dir)
-        folders = {folder: None for label in labels for folder in top.alike(label)}
-        listings = [top, *(self._listing(os.path.join(self.videos_dir, folder)) for folder in folders)]
         # A folder of frames may have the name itself.
         return [
-            os.path.join(listing.folder, file) for listing in listings for file in listing.fitting(name) if file != name
+            os.path.join(listing.folder, file)
+            for listing in self._listings_of(tuple(labels))
+            for file in listing.fitting(name)
+            if file != name
         ]
+
+    def _listings_of(self, labels):
+        """Of the folder and of those in it that are named like one of the labels."""
+        if labels not in self._labelled:
+            top = self._listing(self.videos_dir)
+            folders = dict.fromkeys(folder for label in labels for folder in top.alike(label))
+            self._labelled[labels] = [
+                top,
+                *(self._listing(os.path.join(self.videos_dir, folder)) for folder in folders),
+            ]
+        return self._labelled[labels]
 
     def _listing(self, folder):
         if folder not in self._listings:
@@ -92,15 +105,24 @@ class _Listing:
     def __init__(self, folder, names):
         self.folder = folder
         self.names = frozenset(names)
-        self._fitting = {}
-        self._alike = {}
-        for name in sorted(names):
+
+    @functools.cached_property
+    def _fitting(self):
+        fitting = {}
+        for name in sorted(self.names):
             key = _key(name)
-            self._alike.setdefault(_letters(name), []).append(name)
-            self._fitting.setdefault(key, []).append(name)
+            fitting.setdefault(key, []).append(name)
             while (stem := os.path.splitext(key))[1] in EXTENSIONS:
                 key = stem[0]
-                self._fitting.setdefault(key, []).append(name)
+                fitting.setdefault(key, []).append(name)
+        return fitting
+
+    @functools.cached_property
+    def _alike(self):
+        alike = {}
+        for name in sorted(self.names):
+            alike.setdefault(_letters(name), []).append(name)
+        return alike
 
     def fitting(self, name):
         """The names that are this one, or this one and extensions of videos."""

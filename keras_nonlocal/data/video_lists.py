@@ -21,6 +21,8 @@ _MAX_CHARACTERS = 2**28
 _INTEGER = re.compile(r"[+-]?0*([0-9]{1,18})(\.0*)?")
 # File names hold six digits of them.
 _MAX_SECONDS = 10**9
+# Control characters and Unicode's ends of lines and paragraphs.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # What tables write where a label is missing.
 _MISSING = ("", "nan", "<na>")
 
@@ -116,7 +118,7 @@ def _read_text(path, what):
 
 def _printable(path, what, line, text):
     """The text as names are compared; what would break a line of labels.txt or of a message is refused."""
-    if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text):
+    if _CONTROL.search(text):
         raise ListError(
             f"{what} {path}, line {line}: {_shown(text)} holds a line break or another control character; remove it, "
             "and look for a missing quote"
