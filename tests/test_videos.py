@@ -126,18 +126,32 @@ def test_the_matrix_of_the_whole_movie_comes_after_that_of_the_track(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "roll, name", [(0, "mirrored"), (90, "transposed"), (180, "upside down"), (-90, "transposed the other way")]
+    "yaw, roll, name",
+    [
+        (0, 0, "as it is"),
+        (0, -90, "90 degrees clockwise"),
+        (0, 180, "180 degrees"),
+        (0, 90, "270 degrees"),
+        (180, 0, "mirrored"),
+        (-180, 180, "upside down"),
+        (180, 90, "transposed"),
+        (180, -90, "transposed the other way"),
+        (90, 90, "as it is"),  # No flat picture: players leave it.
+        (180, float("nan"), "as it is"),
+    ],
 )
-def test_a_matroska_projection_is_applied_as_players_do(tmp_path, roll, name):
-    data = (DATA / "transposed.mkv").read_bytes()
-    yaw, old = b"\x76\x73\x88" + struct.pack(">d", 180), b"\x76\x75\x88" + struct.pack(">d", 90)
-    assert data.count(yaw) == data.count(old) == 1
-    (tmp_path / "plain.mkv").write_bytes(data.replace(yaw, yaw[:3] + bytes(8)).replace(old, old[:3] + bytes(8)))
-    (tmp_path / "turned.mkv").write_bytes(data.replace(old, old[:3] + struct.pack(">d", roll)))
-    plain = videos.read_video(tmp_path / "plain.mkv")
-    assert plain.shape == (2, 48, 64, 3)
-    turned = videos.read_video(tmp_path / "turned.mkv")
-    np.testing.assert_array_equal(turned, shown(plain, ORIENTATIONS[name]))
+def test_a_matroska_projection_is_applied_as_players_do(tmp_path, yaw, roll, name):
+    plain = tmp_path / "plain.mkv"
+    turned = tmp_path / "turned.mkv"
+    for path, angles in ((plain, (0, 0)), (turned, (yaw, roll))):
+        data = (DATA / "transposed.mkv").read_bytes()
+        for element, old, new in ((b"\x76\x73\x88", 180, angles[0]), (b"\x76\x75\x88", 90, angles[1])):
+            assert data.count(element + struct.pack(">d", old)) == 1
+            data = data.replace(element + struct.pack(">d", old), element + struct.pack(">d", new))
+        path.write_bytes(data)
+    frames = videos.read_video(plain)
+    assert frames.shape == (2, 48, 64, 3)
+    np.testing.assert_array_equal(videos.read_video(turned), shown(frames, ORIENTATIONS[name]))
 
 
 def test_a_matrix_of_zeros_turns_nothing_and_another_angle_is_refused(tmp_path):

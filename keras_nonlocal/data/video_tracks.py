@@ -1,4 +1,4 @@
-"""The video tracks of a file, as its container describes them: what FFmpeg reads of them too, and OpenCV does not say.
+"""The video tracks of a file, as its container describes them: what players heed, and OpenCV does not say.
 
 MP4 and QuickTime (ISO/IEC 14496-12: boxes), Matroska and WebM (RFC 9559: elements) and AVI (chunks). Of any other file,
 and of damaged parts, nothing is said. However long and hostile a file is, a bounded number of small pieces is read.
@@ -14,17 +14,35 @@ _MAX_PIECES = 100_000
 _EBML = b"\x1a\x45\xdf\xa3"
 
 
+_IDENTITY = (1, 0, 0, 1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Track:
     """One video track.
 
     Args:
       is_default: whether the file marks it as one to play by default. AVI has no such mark: False.
-      mirrors: whether its frames are shown mirrored, beside any rotation.
+      matrix: (a, b, c, d) that puts the pixel (x, y) at (a x + c y, b x + d y), up to scale and place.
     """
 
     is_default: bool
-    mirrors: bool
+    matrix: tuple = _IDENTITY
+
+    @property
+    def angle(self):
+        """By how many degrees the frames are turned clockwise, 0 to 359; a matrix without a direction turns nothing."""
+        a, b, c, d = self.matrix
+        scale_x, scale_y = math.hypot(a, c), math.hypot(b, d)
+        if not scale_x or not scale_y:
+            return 0
+        return round(math.degrees(math.atan2(b / scale_y, a / scale_x))) % 360
+
+    @property
+    def flips(self):
+        """Whether x and y change places, and whether x and y are mirrored after that; for right angles."""
+        a, b, c, d = self.matrix
+        return (True, c < 0, b < 0) if self.angle in (90, 270) else (False, a < 0, d < 0)
 
 
 def read(path):
@@ -104,26 +122,31 @@ def _mp4_header(data):
 
 def _mp4_tracks(pieces):
     movie = pieces.inside(_mp4_header, 0, pieces.size, b"moov")
-    mirrors = False
+    whole = _IDENTITY
     for name, start, end in pieces.walk(_mp4_header, *movie) if movie else ():
         if name == b"mvhd":
-            mirrors = _mp4_mirrors(pieces.read(start, min(end - start, 100)), 36)
+            whole = _mp4_matrix(pieces.read(start, min(end - start, 100)), 36)
         elif name == b"trak":
             handler = pieces.inside(_mp4_header, start, end, b"mdia", b"hdlr")
             header = pieces.inside(_mp4_header, start, end, b"tkhd")
             if handler and pieces.read(handler[0], 12)[8:] == b"vide":
                 data = pieces.read(header[0], min(header[1] - header[0], 100)) if header else b""
-                # The matrix of the track comes before that of the movie.
-                yield Track(bool(data[3:4] and data[3] & 1), mirrors != _mp4_mirrors(data, 40))
+                yield Track(bool(data[3:4] and data[3] & 1), _product(_mp4_matrix(data, 40), whole))
 
 
-def _mp4_mirrors(data, offset):
-    """Whether the matrix of an mvhd or tkhd mirrors; the offset is that of version 0, version 1 has longer times."""
+def _mp4_matrix(data, offset):
+    """The matrix of an mvhd or tkhd box; the offset is that of version 0, version 1 has longer times."""
     offset += 12 if data[:1] == b"\1" else 0
     if len(data) < offset + 36:
-        return False
+        return _IDENTITY
     a, b, _, c, d = struct.unpack(">5i", data[offset : offset + 20])
-    return a * d - b * c < 0
+    return a, b, c, d
+
+
+def _product(first, then):
+    """The matrix that does what the one does and then what the other does."""
+    (a, b, c, d), (e, f, g, h) = first, then
+    return a * e + b * g, a * f + b * h, c * e + d * g, c * f + d * h
 
 
 def _matroska_header(data):
@@ -150,7 +173,8 @@ def _matroska_tracks(pieces):
             if int.from_bytes(values.get(_TYPE, b""), "big") == 1:
                 is_default = int.from_bytes(values.get(_DEFAULT, b"\1"), "big") == 1
                 projection = pieces.inside(_matroska_header, start, end, b"\xe0", b"\x76\x70")
-                yield Track(is_default, bool(projection) and _mirrors(_matroska_values(pieces, *projection)))
+                pose = _matroska_values(pieces, *projection) if projection else {}
+                yield Track(is_default, _matroska_matrix(pose))
 
 
 _TYPE, _DEFAULT = b"\x83", b"\x88"
@@ -162,11 +186,16 @@ def _matroska_values(pieces, start, end):
     return {name: pieces.read(a, min(b - a, 8)) for name, a, b in pieces.walk(_matroska_header, start, end)}
 
 
-def _mirrors(projection):
-    """A flat picture that is turned around its upright axis is seen from behind."""
-    yaw, pitch, roll = (_matroska_float(projection.get(name, b"")) for name in (_YAW, _PITCH, _ROLL))
-    is_flat = int.from_bytes(projection.get(_PROJECTION_TYPE, b""), "big") == 0
-    return is_flat and abs(yaw) == 180 and pitch == 0 and not math.isnan(roll)
+def _matroska_matrix(pose):
+    """Of a flat picture that is turned around its middle (roll, anticlockwise) or seen from behind (yaw)."""
+    yaw, pitch, roll = (_matroska_float(pose.get(name, b"")) for name in (_YAW, _PITCH, _ROLL))
+    is_flat = int.from_bytes(pose.get(_PROJECTION_TYPE, b""), "big") == 0
+    if not is_flat or pitch or yaw not in (0, 180, -180) or not math.isfinite(roll):
+        return _IDENTITY
+    mirror = -1 if yaw else 1
+    # Right angles exactly, where a cosine would leave a little of either sign.
+    cos, sin = (round(value, 9) for value in (math.cos(math.radians(roll)), math.sin(math.radians(roll))))
+    return mirror * cos, -mirror * sin, sin, cos
 
 
 def _matroska_float(data):
@@ -188,4 +217,4 @@ def _avi_tracks(pieces):
         if name == b"strl":
             stream = pieces.inside(_avi_header, start, end, b"strh")
             if stream and pieces.read(stream[0], 4) == b"vids":
-                yield Track(is_default=False, mirrors=False)
+                yield Track(is_default=False)

@@ -78,7 +78,9 @@ class VideoReader:
         _check_file(self.path)
         tracks = _tracks(self.path)
         self._capture = _open(self.path)
-        self._flip = _flip(self.path, self._capture, tracks)
+        self._track = tracks[0] if tracks else None
+        # OpenCV takes a mirror for a rotation, so that it turns only what the container does not tell us.
+        self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0 if tracks else 1)
         # Before anything is decoded, where the header says it.
         size = (self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT), self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
         if all(size):
@@ -105,8 +107,7 @@ class VideoReader:
             if not got:
                 break
             self._check_size(frame.shape)
-            if self._flip is not None:
-                frame = cv2.flip(frame, self._flip)
+            frame = _upright(frame, self._track)
             self.frames_read += 1
             self._last_seconds = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
@@ -222,6 +223,10 @@ def _tracks(path):
             f"holds {len(tracks)} video tracks, and players may show another than the first; keep one of them with "
             "`ffmpeg -i in -map 0:v:0 -c copy out.mp4`, with the number of the track for the last 0",
         )
+    if tracks and tracks[0].angle % 90:
+        raise VideoError(
+            path, f"players turn its frames by {tracks[0].angle} degrees; re-encode it as shown with {_REENCODE}"
+        )
     return tracks
 
 
@@ -233,8 +238,6 @@ def _open(path):
     # An absolute path is one for FFmpeg too: it takes 10:30.mp4 for a protocol.
     capture = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     if capture.isOpened():
-        # The default in today's OpenCV, but phones' videos lie on their side without it.
-        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
         return capture
     if not cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG):
         raise VideoError(path, "this OpenCV is built without FFmpeg; pip install opencv-python-headless")
@@ -258,16 +261,12 @@ def _check_name(path):
         raise VideoError(path, "its name holds %d, which FFmpeg may take for the number of a picture; rename it")
 
 
-def _flip(path, capture, tracks):
-    """What cv2.flip needs to know after OpenCV's rotation, or None: OpenCV takes a mirror for a rotation or nothing."""
-    angle = capture.get(cv2.CAP_PROP_ORIENTATION_META)
-    # A matrix of zeros has no angle: OpenCV says some huge number, and players show the frames as they are.
-    angle = int(angle) % 360 if abs(angle) <= 360 else 0
-    if angle % 90:
-        raise VideoError(path, f"players turn its frames by {angle} degrees; re-encode it as shown with {_REENCODE}")
-    if not tracks or not tracks[0].mirrors:
-        return None
-    return 1 if angle in (90, 270) else 0
+def _upright(frame, track):
+    transposes, mirrors_x, mirrors_y = track.flips if track else (False, False, False)
+    frame = cv2.transpose(frame) if transposes else frame
+    if mirrors_x or mirrors_y:
+        frame = cv2.flip(frame, -1 if mirrors_x and mirrors_y else int(mirrors_x))
+    return frame
 
 
 def _check_limits(path, height, width):
