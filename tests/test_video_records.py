@@ -214,6 +214,14 @@ def test_worker_processes_write_the_same_bytes(job):
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.parametrize("label", ["wa\nlk", "wa\u2028lk", ""])
+def test_a_class_name_that_is_not_one_line(job, label):
+    listed, _ = video_lists.read_list(job.csv, job.videos)
+    with pytest.raises(video_records.RecordsError, match="is not one line, and labels.txt has one class a line"):
+        video_records.write_records(listed, ["red", label], str(job.out), job.options(), workers=1)
+    assert not job.out.exists()
+
+
 # Bad videos.
 
 

@@ -11,10 +11,11 @@ import struct
 
 # Pieces looked at in a file: an hour of Matroska has some thousand clusters in front of what may come last.
 _MAX_PIECES = 100_000
-_EBML = b"\x1a\x45\xdf\xa3"
-
-
 _IDENTITY = (1, 0, 0, 1)
+# IDs of Matroska's elements.
+_EBML, _SEGMENT, _TRACKS, _TRACK = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae"
+_TYPE, _DEFAULT, _VIDEO, _PROJECTION = b"\x83", b"\x88", b"\xe0", b"\x76\x70"
+_PROJECTION_TYPE, _YAW, _PITCH, _ROLL = b"\x76\x71", b"\x76\x73", b"\x76\x74", b"\x76\x75"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,19 +167,15 @@ def _vint_size(data):
 
 
 def _matroska_tracks(pieces):
-    tracks = pieces.inside(_matroska_header, 0, pieces.size, b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b")
+    tracks = pieces.inside(_matroska_header, 0, pieces.size, _SEGMENT, _TRACKS)
     for name, start, end in pieces.walk(_matroska_header, *tracks) if tracks else ():
-        if name == b"\xae":
+        if name == _TRACK:
             values = _matroska_values(pieces, start, end)
             if int.from_bytes(values.get(_TYPE, b""), "big") == 1:
                 is_default = int.from_bytes(values.get(_DEFAULT, b"\1"), "big") == 1
-                projection = pieces.inside(_matroska_header, start, end, b"\xe0", b"\x76\x70")
+                projection = pieces.inside(_matroska_header, start, end, _VIDEO, _PROJECTION)
                 pose = _matroska_values(pieces, *projection) if projection else {}
                 yield Track(is_default, _matroska_matrix(pose))
-
-
-_TYPE, _DEFAULT = b"\x83", b"\x88"
-_PROJECTION_TYPE, _YAW, _PITCH, _ROLL = (bytes([0x76, last]) for last in (0x71, 0x73, 0x74, 0x75))
 
 
 def _matroska_values(pieces, start, end):

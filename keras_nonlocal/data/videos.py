@@ -76,7 +76,8 @@ class VideoReader:
         self._size = None
         self._last_seconds = 0.0
         _check_file(self.path)
-        tracks = _tracks(self.path)
+        tracks = _read_file(self.path, video_tracks.read)
+        _check_tracks(self.path, tracks)
         self._capture = _open(self.path)
         self._track = tracks[0] if tracks else None
         # OpenCV takes a mirror for a rotation, so that it turns only what the container does not tell us.
@@ -204,18 +205,19 @@ def _check_file(path):
         raise VideoError(path, "no such file; download it or take it out of the list")
     if not os.path.isfile(path):
         raise VideoError(path, "is not a file but a folder or device; name the video file itself")
-    try:
-        with open(path, "rb") as file:
-            first = file.read(1)
-    except OSError as error:
-        raise VideoError(path, f"cannot be read ({error.strerror}); check its permissions and its disk") from error
-    if not first:
+    if not _read_file(path, lambda path: _head(path, 1)):
         raise VideoError(path, "is empty (0 bytes); download it again")
 
 
-def _tracks(path):
-    """The video tracks. Players show the default one, and of several the one of the most bits; OpenCV the first."""
-    tracks = video_tracks.read(path)
+def _read_file(path, read):
+    try:
+        return read(path)
+    except OSError as error:
+        raise VideoError(path, f"cannot be read ({error.strerror}); check its permissions and its disk") from error
+
+
+def _check_tracks(path, tracks):
+    """Players show the default track, and of several the one of the most bits; OpenCV decodes the first."""
     is_default = [track.is_default for track in tracks]
     if len(tracks) > 1 and is_default != [True, *[False] * (len(tracks) - 1)]:
         raise VideoError(
@@ -227,7 +229,6 @@ def _tracks(path):
         raise VideoError(
             path, f"players turn its frames by {tracks[0].angle} degrees; re-encode it as shown with {_REENCODE}"
         )
-    return tracks
 
 
 def _open(path):
