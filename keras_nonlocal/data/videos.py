@@ -17,6 +17,8 @@ from keras_nonlocal.data import frame_limits, video_files, video_tracks  # noqa:
 _DURATION_SLACK_SECONDS = 1.0
 # Codecs of photos, GIF and covers of songs; 0 stands for BMP.
 _PICTURE_CODECS = ("mjpg", "mpng", "gif ", "webp", "tiff", "mjp2", "0x00000000")
+# FFmpeg's clock of 90 kHz: a cover has no rate of its own.
+_RATE_OF_COVERS = 90000
 # HEIF photos are ISO media files as MP4 is, with these for what they are.
 _PICTURE_BRANDS = (b"heic", b"heix", b"mif1", b"avif")
 _REENCODE = "`ffmpeg -i in -c:v libx264 out.mp4`"
@@ -148,6 +150,12 @@ class VideoReader:
                 f"is a picture and no video (codec {self.fourcc}), such as a photo or the cover of a song; "
                 "take it out of the list",
             )
+        if self._is_cover():
+            raise VideoError(
+                self.path,
+                "its cover comes before its video, and OpenCV decodes no more than that; take the video out of it with "
+                "`ffmpeg -i in -map 0:V:0 -c copy out.mp4`",
+            )
         self.truncated = self._missing()
         if self.truncated and not self.keep_truncated:
             raise TruncatedVideoError(
@@ -158,10 +166,15 @@ class VideoReader:
 
     def _is_picture(self):
         if self.frames_read == 1:
-            return self.fourcc.lower() in _PICTURE_CODECS or _head(self.path, 12)[8:] in _PICTURE_BRANDS
+            is_photo = _head(self.path, 12)[8:] in _PICTURE_BRANDS
+            return is_photo or (self._track is None and self.fourcc.lower() in _PICTURE_CODECS)
         # The JPEG of a phone holds a second one, of brightness or depth; files of many JPEGs are named for it.
         is_jpeg = _head(self.path, 3) == b"\xff\xd8\xff"
         return is_jpeg and os.path.splitext(self.path)[1].lower() not in (".mjpeg", ".mjpg")
+
+    def _is_cover(self):
+        is_picture = self.fourcc.lower() in _PICTURE_CODECS
+        return self.frames_read == 1 and is_picture and self.frame_rate == _RATE_OF_COVERS
 
     def _missing(self):
         if self.stated_frames is None or self.frames_read >= self.stated_frames:
