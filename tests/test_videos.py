@@ -7,7 +7,7 @@ fragmented.mp4             50 frames in `-movflags +frag_keyframe+empty_moov`, w
 sound_outlasts_video.mkv   50 frames, with 2.3 s of sound: Matroska states a duration, not a count
 variable_rate.mkv          50 frames 33 to 100 ms apart; OpenCV takes it for 1000 frames a second
 transposed.mkv             2 frames 64x48 that Matroska's projection mirrors (yaw 180) and turns (roll 90)
-two_tracks.mp4, .mkv, .avi  4 red frames and 4 blue ones, 64x48 at 10/s; the blue track is the default one, if any is
+two_tracks.*               4 red frames and 4 blue ones, 64x48 at 10/s; the blue track is the default one, if any is
 cover_before_video.mp4     10 frames, and a cover whose box comes before that of the track
 song_with_cover.mp3, .m4a  0.1 s of sound and a picture of 32x32
 """
@@ -188,10 +188,18 @@ def test_of_two_tracks_another_one_or_none_may_be_meant(tmp_path, are_default):
         videos.VideoReader(path)
 
 
-@pytest.mark.parametrize("extension", ["mkv", "avi"])
+@pytest.mark.parametrize("extension", ["mkv", "avi", "ts"])
 def test_two_tracks_of_other_containers(extension):
     with pytest.raises(videos.VideoError, match="holds 2 video tracks"):
         videos.VideoReader(DATA / f"two_tracks.{extension}")
+
+
+def test_two_tracks_of_a_disc(tmp_path):
+    data = (DATA / "two_tracks.ts").read_bytes()
+    packets = [bytes(4) + data[at : at + 188] for at in range(0, len(data), 188)]
+    (tmp_path / "x.m2ts").write_bytes(b"".join(packets))
+    with pytest.raises(videos.VideoError, match="holds 2 video tracks"):
+        videos.VideoReader(tmp_path / "x.m2ts")
 
 
 @pytest.mark.parametrize("extension", ["jpg", "png", "bmp", "webp", "tiff", "gif", "jp2"])

@@ -1,7 +1,8 @@
 """The video tracks of a file, as its container describes them: what players heed, and OpenCV does not say.
 
-MP4 and QuickTime (ISO/IEC 14496-12: boxes), Matroska and WebM (RFC 9559: elements) and AVI (chunks). Of any other file,
-and of damaged parts, nothing is said. However long and hostile a file is, a bounded number of small pieces is read.
+MP4 and QuickTime (ISO/IEC 14496-12: boxes), Matroska and WebM (RFC 9559: elements), AVI (chunks) and MPEG transport
+streams (ISO/IEC 13818-1: packets). Of any other file, and of damaged parts, nothing is said. However long and hostile a
+file is, a bounded number of small pieces is read.
 """
 
 import dataclasses
@@ -11,6 +12,10 @@ import struct
 
 # Pieces looked at in a file: an hour of Matroska has some thousand clusters in front of what may come last.
 _MAX_PIECES = 100_000
+# Packets of a transport stream; its tables come several times a second.
+_MAX_PACKETS = 20_000
+# MPEG-1, 2 and 4, H.264, HEVC, VVC, VC-1, Dirac and AVS, as program maps number them.
+_VIDEO_TYPES = (0x01, 0x02, 0x10, 0x1B, 0x24, 0x33, 0x42, 0xD1, 0xD2, 0xEA)
 _IDENTITY = (1, 0, 0, 1)
 # IDs of Matroska's elements.
 _EBML, _SEGMENT, _TRACKS, _TRACK = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae"
@@ -23,7 +28,8 @@ class Track:
     """One video track.
 
     Args:
-      is_default: whether the file marks it as one to play by default. AVI has no such mark: False.
+      is_default: whether the file marks it as one to play by default; False for AVI and transport streams, which
+        have no such mark.
       matrix: (a, b, c, d) that puts the pixel (x, y) at (a x + c y, b x + d y), up to scale and place.
     """
 
@@ -62,6 +68,9 @@ def read(path):
             return list(_matroska_tracks(pieces))
         if head[:4] == b"RIFF" and head[8:] == b"AVI ":
             return list(_avi_tracks(pieces))
+        for size, offset in ((188, 0), (192, 4)):  # Discs and cameras put a time before each packet.
+            if all(pieces.read(start + offset, 1) == b"\x47" for start in (0, size, 2 * size)):
+                return list(_transport_tracks(pieces, size, offset))
         return list(_mp4_tracks(pieces))
 
 
@@ -215,3 +224,36 @@ def _avi_tracks(pieces):
             stream = pieces.inside(_avi_header, start, end, b"strh")
             if stream and pieces.read(stream[0], 4) == b"vids":
                 yield Track(is_default=False)
+
+
+def _transport_tracks(pieces, size, offset):
+    """One for each video stream of the program maps; the association table says in which packets these are."""
+    maps, videos = set(), set()
+    for number in range(min(pieces.size // size, _MAX_PACKETS)):
+        packet = pieces.read(number * size + offset, 188)
+        stream = int.from_bytes(packet[1:3], "big") & 0x1FFF
+        if packet[1] & 0x40 and (stream == 0 or stream in maps):
+            section = _section(packet)
+            if stream == 0:
+                maps.update(
+                    int.from_bytes(section[at + 2 : at + 4], "big") & 0x1FFF for at in range(5, len(section) - 3, 4)
+                )
+            else:
+                videos.update(_video_streams(section))
+    return [Track(is_default=False) for _ in videos]
+
+
+def _section(packet):
+    """What a table of one packet holds behind its length, without its checksum; empty if it goes on in the next one."""
+    start = 4 + (1 + packet[4] if packet[3] & 0x20 else 0)
+    payload = packet[start + 1 + packet[start] :] if packet[3] & 0x10 and start < len(packet) else b""
+    length = int.from_bytes(payload[1:3], "big") & 0xFFF
+    return payload[3 : 3 + length - 4] if 4 <= length <= len(payload) - 3 else b""
+
+
+def _video_streams(section):
+    at = 9 + (int.from_bytes(section[7:9], "big") & 0xFFF)
+    while at + 5 <= len(section):
+        if section[at] in _VIDEO_TYPES:
+            yield int.from_bytes(section[at + 1 : at + 3], "big") & 0x1FFF
+        at += 5 + (int.from_bytes(section[at + 3 : at + 5], "big") & 0xFFF)
