@@ -129,7 +129,7 @@ def check_path(video, folder):
         assert os.path.basename(video.path).startswith(os.path.basename(video.name))
 
 
-@settings(fuzzing, max_examples=CASES or 3000)
+@settings(fuzzing, max_examples=CASES or 2000)
 @given(
     data=st.one_of(lists(), mutated(corpus("lists"), TOKENS)),
     split=st.sampled_from([None, None, "train", "test"]),
