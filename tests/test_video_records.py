@@ -27,11 +27,11 @@ SCRIPT = pathlib.Path(__file__).parents[1] / "training/prepare_videos.py"
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
 
-def write_mp4(path, colour, frames=4):
-    """A video of one colour with a white bar that moves right with time, 64x48 at 25/s."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 25, (64, 48))
+def write_mp4(path, colour, frames=4, size=(64, 48)):
+    """A video of one colour with a white bar that moves right with time, of this width and height, at 25/s."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 25, size)
     for t in range(frames):
-        frame = np.full((48, 64, 3), colour, np.uint8)
+        frame = np.full((*size[::-1], 3), colour, np.uint8)
         frame[:, 16 * t : 16 * (t + 1)] = 255
         writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
     writer.release()
@@ -214,6 +214,14 @@ def test_worker_processes_write_the_same_bytes(job):
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.parametrize("label", ["wa\nlk", "wa\u2028lk", ""])
+def test_a_class_name_that_is_not_one_line(job, label):
+    listed, _ = video_lists.read_list(job.csv, job.videos)
+    with pytest.raises(video_records.RecordsError, match="is not one line, and labels.txt has one class a line"):
+        video_records.write_records(listed, ["red", label], str(job.out), job.options(), workers=1)
+    assert not job.out.exists()
+
+
 # Bad videos.
 
 
@@ -233,6 +241,15 @@ def test_bad_videos_are_reported_and_the_good_ones_kept(job, capsys):
     with pytest.raises(video_records.BadVideosError, match="3 of 12 videos are bad and 2 may be .*train-report.json"):
         video_records.check_bad(report, 2, str(job.out))
     video_records.check_bad(report, 3, str(job.out))
+
+
+def test_a_thin_video_is_reported_and_the_run_goes_on(job):
+    # The parser would resize its short side: 272x16 pixels to 4352x256.
+    write_mp4(job.videos / "red00.mp4", COLOURS["red"], size=(272, 16))
+    report = job.run()
+    assert (report["videos"], report["written"]) == (12, 11)
+    (bad,) = report["bad"]
+    assert bad["reason"].startswith("272x16 pixels are too thin: the long side may be at most 16 times the short one;")
 
 
 @pytest.mark.parametrize("workers", [1, 2])

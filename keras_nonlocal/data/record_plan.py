@@ -94,7 +94,7 @@ class Plan:
       options: Options.
 
     Raises:
-      RecordsError: more shards than videos.
+      RecordsError: more shards than videos, or a class name that is not one line.
     """
 
     def __init__(self, listed, labels, options):
@@ -103,6 +103,11 @@ class Plan:
                 f"--shards={options.shards} is more than the {len(listed)} videos of split {options.split}; "
                 f"use --shards={len(listed)} or less"
             )
+        for label in labels:
+            if label.splitlines() != [label]:
+                raise RecordsError(
+                    f"class name {label!r} is not one line, and labels.txt has one class a line; correct it"
+                )
         # A hash for each name rather than a random shuffle: the same order for every Python and every order of rows.
         self.videos = sorted(listed, key=lambda video: _digest([options.seed, video.name]))
         self.labels = labels

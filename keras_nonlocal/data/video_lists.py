@@ -5,15 +5,26 @@ import csv
 import dataclasses
 import io
 import os
+import re
+import unicodedata
 
 from keras_nonlocal import errors
+from keras_nonlocal.data import video_files
 
-# The order in which the files of one name are preferred.
-EXTENSIONS = (".mp4", ".mkv", ".webm", ".avi")
 _KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 _PATH_COLUMNS = ("path", "label")
 # A typo in an integer label must not make a list of a billion class names.
 _MAX_CLASSES = 100_000
+# A list of a million videos has about 100 MB; a device file has no end.
+_MAX_CHARACTERS = 2**28
+# Integers, also as they come out of a table that held them as floats.
+_INTEGER = re.compile(r"[+-]?0*([0-9]{1,18})(\.0*)?")
+# File names hold six digits of them.
+_MAX_SECONDS = 10**9
+# Control characters and Unicode's ends of lines and paragraphs.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# What tables write where a label is missing.
+_MISSING = ("", "nan", "<na>")
 
 
 class ListError(errors.UserError):
@@ -37,20 +48,16 @@ class LabelledVideo:
     index: int
 
 
-@dataclasses.dataclass(frozen=True)
-class _Row:
-    line: int
-    name: str
-    path: str
-    label: str
-
-
 def read_list(csv_path, videos_dir, split=None, labels=None):
     """Reads a CSV of videos.
 
+    Labels are class names, or class indices from 0 on, written as integers (2) or as the floats that a table makes of
+    them (2.0). A name is the same in every Unicode normalisation.
+
     Args:
       csv_path: with columns `label,youtube_id,time_start,time_end[,split]` (Kinetics) or `path,label[,split]`. Kinetics
-        files are named `<youtube_id>_<time_start:06d>_<time_end:06d>` and lie in the folder or in `<label>/`.
+        files are named `<youtube_id>_<time_start:06d>_<time_end:06d>` and lie in the folder or in that of their label.
+        See video_files.Finder for the extensions and the names of folders.
       videos_dir: the folder relative paths start from.
       split: keeps the rows of this split; default None keeps all. Ignored when there is no split column.
       labels: class names in the order of their indices. Default None takes the CSV's own, of all its splits, sorted;
@@ -60,34 +67,31 @@ def read_list(csv_path, videos_dir, split=None, labels=None):
       A list of LabelledVideo in the CSV's order, and the list of class names.
 
     Raises:
-      ListError: no such CSV, no row, no such column or split, an unknown label, a video listed twice, or not one of
-        the videos exists.
+      ListError: no such CSV, no row, no such column or split, an unknown label, numbers among names, a number that is
+        no class index, a video listed twice, several files for one video, or not one of the videos exists.
     """
-    columns, rows = _read_csv(csv_path)
+    columns, lines = _read_csv(csv_path)
     is_kinetics = _is_kinetics(csv_path, columns)
+    rows = _named_cells(csv_path, columns, lines)
     chosen = _rows_of_split(csv_path, columns, rows, split)
-    if labels is None:
-        labels = _labels_of(csv_path, rows)
-    find = _Finder(videos_dir)
-    listed = [(_kinetics_row if is_kinetics else _path_row)(csv_path, line, row, find) for line, row in chosen]
-    _check_duplicates(csv_path, listed)
-    indices = {label: index for index, label in enumerate(labels)}
-    videos = [
-        LabelledVideo(row.name, row.path, labels[index], index)
-        for row in listed
-        for index in [_index_of(csv_path, row.line, row.label, indices)]
-    ]
+    classes = _Classes(_labels_of(csv_path, rows) if labels is None else labels)
+    finder = video_files.Finder(videos_dir)
+    read = _kinetics_video if is_kinetics else _path_video
+    videos = [read(csv_path, line, row, classes, finder) for line, row in chosen]
+    _check_duplicates(csv_path, [line for line, _ in chosen], videos)
     _check_any_exists(csv_path, videos, videos_dir)
-    return videos, labels
+    return videos, classes.names
 
 
 def read_labels(path):
     """Reads class names, one a line; the line's order is the index.
 
     Raises:
-      ListError: no such file, no name, an empty line between names or a name given twice.
+      ListError: no such file, no name, an empty line between names, a control character in a name, or a name given
+        twice.
     """
-    labels = [line.strip() for line in _read_text(path, "labels file").rstrip().split("\n")]
+    lines = re.split(r"\r\n|\r|\n", _read_text(path, "labels file").rstrip())
+    labels = [_printable(path, "labels file", line, text.strip()) for line, text in enumerate(lines, start=1)]
     if labels == [""]:
         raise ListError(f"labels file {path} is empty; write one class name a line")
     for line, label in enumerate(labels, start=1):
@@ -102,35 +106,70 @@ def read_labels(path):
 def _read_text(path, what):
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            return file.read()
+            text = file.read(_MAX_CHARACTERS + 1)
     except UnicodeDecodeError as error:
         raise ListError(f"{what} {path} is not UTF-8 text; save it as UTF-8") from error
     except OSError as error:
         raise ListError(f"{what} {path} cannot be read ({error.strerror}); check the path") from error
+    if len(text) > _MAX_CHARACTERS:
+        raise ListError(f"{what} {path} has more than {_MAX_CHARACTERS:,} characters; split it into several")
+    return text
+
+
+def _printable(path, what, line, text):
+    """The text as names are compared; what would break a line of labels.txt or of a message is refused."""
+    if _CONTROL.search(text):
+        raise ListError(
+            f"{what} {path}, line {line}: {_shown(text)} holds a line break or another control character; remove it, "
+            "and look for a missing quote"
+        )
+    return unicodedata.normalize("NFC", text)
+
+
+def _shown(text):
+    return repr(text if len(text) <= 80 else text[:77] + "...")
+
+
+def _plain(text):
+    return text if text.isprintable() and len(text) <= 200 else _shown(text)
 
 
 def _read_csv(path):
-    """The column names, and (line number, {column: text}) for each row."""
+    """The column names, and (line number, list of texts) for each row."""
     reader = csv.reader(io.StringIO(_read_text(path, "CSV"), newline=""), skipinitialspace=True, strict=True)
     try:
-        lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(map(str.strip, cells))]
     except csv.Error as error:
         raise ListError(f"CSV {path}, line {reader.line_num}, is not valid ({error}); correct that line") from error
     if not lines:
         raise ListError(f"CSV {path} is empty; its first line names the columns, as in {','.join(_PATH_COLUMNS)}")
-    columns = [column.strip() for column in lines[0][1]]
-    rows = [(line, dict(zip(columns, map(str.strip, cells), strict=False))) for line, cells in lines[1:]]
+    (_, columns), *rows = lines
     if not rows:
         raise ListError(f"CSV {path} has no row below its column names; add one row for each video")
     return columns, rows
+
+
+def _named_cells(path, columns, rows):
+    """(Line number, {column: text}) for each row."""
+    for column, count in collections.Counter(columns).items():
+        if count > 1 and column:
+            raise ListError(f"CSV {path} names the column {_shown(column)} {count} times; remove or rename the others")
+    for line, cells in rows:
+        if any(cells[len(columns) :]):
+            raise ListError(
+                f"CSV {path}, line {line}, has {len(cells)} cells and there are {len(columns)} columns; put what holds "
+                "a comma in double quotes"
+            )
+    return [(line, dict(zip(columns, cells, strict=False))) for line, cells in rows]
 
 
 def _is_kinetics(path, columns):
     wanted = _PATH_COLUMNS if "path" in columns else _KINETICS_COLUMNS
     missing = [column for column in wanted if column not in columns]
     if missing:
+        found = ", ".join(map(_plain, columns[:10]))
         raise ListError(
-            f"CSV {path} has no column {', '.join(missing)} (found: {', '.join(columns)}); its first line must name "
+            f"CSV {path} has no column {', '.join(missing)} (found: {found}); its first line must name "
             f"{','.join(_KINETICS_COLUMNS)} or {','.join(_PATH_COLUMNS)}"
         )
     return wanted is _KINETICS_COLUMNS
@@ -142,103 +181,143 @@ def _rows_of_split(path, columns, rows, split):
     chosen = [(line, row) for line, row in rows if row.get("split") == split]
     if not chosen:
         counts = collections.Counter(row.get("split", "") for _, row in rows)
-        found = ", ".join(f"{name} ({count} rows)" for name, count in sorted(counts.items()))
+        found = ", ".join(f"{_plain(name)} ({count} rows)" for name, count in sorted(counts.items())[:20])
         raise ListError(f"CSV {path} has no row of split {split!r}; its splits are {found}")
     return chosen
 
 
 def _labels_of(path, rows):
-    names = sorted({row.get("label", "") for _, row in rows} - {""})
-    if not all(map(_is_integer, names)):
-        return names
-    # Integers are class indices already: sorted as text, 10 would come before 2.
+    """The class names of a list: its own, sorted, or where they are numbers the indices up to the highest one."""
+    lines = {}
     for line, row in rows:
-        label = row.get("label", "")
-        if label and not 0 <= int(label) < _MAX_CLASSES:
+        # Rows of a test split may have no label.
+        if row.get("label", "").lower() not in _MISSING:
+            lines.setdefault(_cell(path, line, row, "label"), line)
+    numbers = [label for label in lines if _is_number(label)]
+    names = sorted(label for label in lines if not _is_number(label))
+    if numbers and names:
+        raise ListError(
+            f"CSV {path}, line {lines[numbers[0]]}: label {_shown(numbers[0])} is a number and label "
+            f"{_shown(names[0])} of line {lines[names[0]]} is a name; write all as one of the two, or give the names "
+            "of all classes with --labels"
+        )
+    indices = [_class_index(path, lines[label], label) for label in numbers]
+    # Sorted as text, 10 would come before 2.
+    return names or [str(index) for index in range(max(indices, default=-1) + 1)]
+
+
+def _is_number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _class_index(path, line, label):
+    rule = f"it must be 0 to {_MAX_CLASSES - 1}"
+    match = _INTEGER.fullmatch(label)
+    if not match:
+        raise ListError(
+            f"CSV {path}, line {line}: label {_shown(label)} is a number and no class index; {rule}, or give the names "
+            "of all classes with --labels"
+        )
+    index = -int(match[1]) if label.startswith("-") else int(match[1])
+    if not 0 <= index < _MAX_CLASSES:
+        raise ListError(f"CSV {path}, line {line}: label {index} is out of range; {rule}")
+    return index
+
+
+class _Classes:
+    """The class names, and the index of whatever a row calls its class.
+
+    Args:
+      names: list of texts in the order of their indices.
+    """
+
+    def __init__(self, names):
+        self.names = names
+        self._indices = {unicodedata.normalize("NFC", name): index for index, name in enumerate(names)}
+        # Then 3 is the class of that name, wherever it stands in the list.
+        self._are_integers = any(map(_INTEGER.fullmatch, names))
+
+    def index(self, path, line, label):
+        """The index of the class that a row names, or numbers."""
+        if label in self._indices:
+            return self._indices[label]
+        if label.lower() in _MISSING:
+            raise ListError(f"CSV {path}, line {line}, has no label but {_shown(label)}; fill it in or remove the row")
+        number = _class_index(path, line, label) if _is_number(label) else None
+        if number is None or (self._are_integers and str(number) not in self._indices):
             raise ListError(
-                f"CSV {path}, line {line}: label {label} is out of range; it must be 0 to {_MAX_CLASSES - 1}"
+                f"CSV {path}, line {line}: label {_shown(label)} is not one of the {len(self.names)} class names; add "
+                "it to the labels file or correct the row"
             )
-    return [str(index) for index in range(max(map(int, names), default=-1) + 1)]
-
-
-def _index_of(path, line, label, indices):
-    if label in indices:
-        return indices[label]
-    if not _is_integer(label):
-        raise ListError(
-            f"CSV {path}, line {line}: label {label!r} is not one of the {len(indices)} class names; add it to the "
-            "labels file or correct the row"
-        )
-    if not 0 <= int(label) < len(indices):
-        raise ListError(
-            f"CSV {path}, line {line}: label {label} is out of range; there are {len(indices)} classes, "
-            f"0 to {len(indices) - 1}"
-        )
-    return int(label)
-
-
-def _is_integer(text):
-    return text.removeprefix("-").isascii() and text.removeprefix("-").isdigit()
+        if self._are_integers:
+            return self._indices[str(number)]
+        if number >= len(self.names):
+            raise ListError(
+                f"CSV {path}, line {line}: label {number} is out of range; there are {len(self.names)} classes, "
+                f"0 to {len(self.names) - 1}"
+            )
+        return number
 
 
 def _cell(path, line, row, column):
     if row.get(column):
-        return row[column]
+        return _printable(path, "CSV", line, row[column])
     raise ListError(f"CSV {path}, line {line}, has no {column}; fill it in or remove the row")
 
 
 def _seconds(path, line, row, column):
     text = _cell(path, line, row, column)
     try:
-        return int(float(text))
-    except (ValueError, OverflowError) as error:
-        raise ListError(f"CSV {path}, line {line}: {column} is {text!r} and must be a number of seconds") from error
+        seconds = int(float(text))
+    except (ValueError, OverflowError):
+        seconds = -1
+    if not 0 <= seconds < _MAX_SECONDS:
+        raise ListError(f"CSV {path}, line {line}: {column} is {_shown(text)} and must be a number of seconds")
+    return seconds
 
 
-def _kinetics_row(csv_path, line, row, find):
+def _kinetics_video(csv_path, line, row, classes, finder):
     start, end = (_seconds(csv_path, line, row, column) for column in ("time_start", "time_end"))
     name = f"{_cell(csv_path, line, row, 'youtube_id')}_{start:06d}_{end:06d}"
     label = _cell(csv_path, line, row, "label")
-    return _Row(line, name, find(name, label), label)
+    index = classes.index(csv_path, line, label)
+    found = finder.by_name(name, [label, classes.names[index]])
+    path = _only(csv_path, line, name, found) or os.path.join(finder.videos_dir, name + video_files.EXTENSIONS[0])
+    return LabelledVideo(name, path, classes.names[index], index)
 
 
-def _path_row(csv_path, line, row, find):
+def _path_video(csv_path, line, row, classes, finder):
     name = os.path.normpath(_cell(csv_path, line, row, "path"))
-    return _Row(line, name, os.path.join(find.videos_dir, name), _cell(csv_path, line, row, "label"))
+    index = classes.index(csv_path, line, _cell(csv_path, line, row, "label"))
+    path = _only(csv_path, line, name, finder.by_path(name)) or os.path.join(finder.videos_dir, name)
+    return LabelledVideo(name, path, classes.names[index], index)
 
 
-class _Finder:
-    """Finds Kinetics videos. Lists each folder once: looking for each name would ask a slow disk millions of times."""
-
-    def __init__(self, videos_dir):
-        self.videos_dir = os.path.abspath(videos_dir)
-        self._folders = {}
-
-    def __call__(self, name, label):
-        for folder in (self.videos_dir, os.path.join(self.videos_dir, label)):
-            names = self._names_in(folder)
-            for extension in EXTENSIONS:
-                if name + extension in names:
-                    return os.path.join(folder, name + extension)
-        return os.path.join(self.videos_dir, name + EXTENSIONS[0])
-
-    def _names_in(self, folder):
-        if folder not in self._folders:
-            try:
-                self._folders[folder] = set(os.listdir(folder))
-            except OSError:
-                self._folders[folder] = set()
-        return self._folders[folder]
+def _only(csv_path, line, name, found):
+    """The one file found, or None; of two, nobody can say which is meant."""
+    if len(found) > 1:
+        files = " and ".join(map(_plain, found[:2]))
+        raise ListError(
+            f"CSV {csv_path}, line {line}: video {_plain(name)} may be any of {len(found)} files, such as {files}; "
+            "remove or rename the others"
+        )
+    return found[0] if found else None
 
 
-def _check_duplicates(csv_path, rows):
-    first = {}
-    for row in rows:
-        if row.name in first:
-            raise ListError(
-                f"CSV {csv_path} lists video {row.name} twice, in lines {first[row.name]} and {row.line}; remove one"
-            )
-        first[row.name] = row.line
+def _check_duplicates(csv_path, lines, videos):
+    for attribute in ("name", "path"):
+        first = {}
+        for line, video in zip(lines, videos, strict=True):
+            value = getattr(video, attribute)
+            if value in first:
+                raise ListError(
+                    f"CSV {csv_path} lists video {_plain(value)} twice, in lines {first[value]} and {line}; remove one"
+                )
+            first[value] = line
 
 
 def _check_any_exists(csv_path, videos, videos_dir):
@@ -247,5 +326,5 @@ def _check_any_exists(csv_path, videos, videos_dir):
     if not any(os.path.exists(video.path) for video in videos):
         raise ListError(
             f"none of the {len(videos)} videos of {csv_path} is in {videos_dir}, the first one would be "
-            f"{videos[0].path}; check the videos folder"
+            f"{_plain(videos[0].path)}; check the videos folder"
         )

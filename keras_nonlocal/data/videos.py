@@ -1,6 +1,7 @@
 """Video files to RGB frames, with OpenCV. Every frame is counted by decoding it; headers are only compared with."""
 
 import os
+import re
 
 # OpenCV reads these once, when it is first used. FFmpeg's own lines name no file: VideoError says it better.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -10,9 +11,16 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
 from keras_nonlocal import errors  # noqa: E402
+from keras_nonlocal.data import frame_limits, video_files, video_tracks  # noqa: E402
 
 # Where a header states a duration and no count, sound may last longer than the pictures.
 _DURATION_SLACK_SECONDS = 1.0
+# Codecs of photos, GIF and covers of songs; 0 stands for BMP.
+_PICTURE_CODECS = ("mjpg", "mpng", "gif ", "webp", "tiff", "mjp2", "0x00000000")
+# FFmpeg's clock of 90 kHz: a cover has no rate of its own.
+_RATE_OF_COVERS = 90000
+# HEIF photos are ISO media files as MP4 is, with these for what they are.
+_PICTURE_BRANDS = (b"heic", b"heix", b"mif1", b"avif")
 _REENCODE = "`ffmpeg -i in -c:v libx264 out.mp4`"
 
 
@@ -30,7 +38,7 @@ class VideoError(errors.UserError):
         self.reason = reason
 
     def __str__(self):
-        return f"{self.path}: {self.reason}"
+        return f"{self.path if self.path.isprintable() else repr(self.path)}: {self.reason}"
 
 
 class TruncatedVideoError(VideoError):
@@ -38,7 +46,7 @@ class TruncatedVideoError(VideoError):
 
 
 class VideoReader:
-    """Iterates over the frames of one video file as RGB uint8 [H, W, 3], upright when the file has a rotation tag.
+    """Iterates over the frames of one video file as RGB uint8 [H, W, 3], rotated and mirrored as players show them.
 
         with VideoReader("clip.mp4") as video:
             for frame in video:
@@ -56,7 +64,9 @@ class VideoReader:
       truncated: None, or once the last frame is read, what is missing.
 
     Raises:
-      VideoError: missing, empty or not a video; while iterating, also for no frame at all and frames of several sizes.
+      VideoError: missing, empty, not a video or a list of other files, of several tracks of which players may show
+        another than the first, turned by other than right angles, or of a frame size beyond frame_limits; while
+        iterating, also for no frame at all, one picture (a photo, the cover of a song) and frames of several sizes.
       TruncatedVideoError: after the last frame, unless `keep_truncated`.
     """
 
@@ -68,7 +78,16 @@ class VideoReader:
         self._size = None
         self._last_seconds = 0.0
         _check_file(self.path)
+        tracks = _read_file(self.path, video_tracks.read)
+        _check_tracks(self.path, tracks)
         self._capture = _open(self.path)
+        self._track = tracks[0] if tracks else None
+        # OpenCV takes a mirror for a rotation, so that it turns only what the container does not tell us.
+        self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0 if tracks else 1)
+        # Before anything is decoded, where the header says it.
+        size = (self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT), self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
+        if all(size):
+            _check_limits(self.path, *map(int, size))
         # Without a rate or count OpenCV gives 0, NaN or a huge negative number.
         rate, count = self._capture.get(cv2.CAP_PROP_FPS), self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.frame_rate = float(rate) if 0 < rate < float("inf") else 0.0
@@ -91,6 +110,7 @@ class VideoReader:
             if not got:
                 break
             self._check_size(frame.shape)
+            frame = _upright(frame, self._track)
             self.frames_read += 1
             self._last_seconds = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
@@ -107,6 +127,7 @@ class VideoReader:
 
     def _check_size(self, shape):
         if self._size is None:
+            _check_limits(self.path, *shape[:2])
             self._size = shape
         elif shape != self._size:
             raise VideoError(
@@ -123,6 +144,18 @@ class VideoReader:
                 f"no frame can be decoded{stated} (codec {self.fourcc}); this OpenCV cannot decode it or "
                 f"the file is damaged: re-encode it with {_REENCODE} or download it again",
             )
+        if self._is_picture():
+            raise VideoError(
+                self.path,
+                f"is a picture and no video (codec {self.fourcc}), such as a photo or the cover of a song; "
+                "take it out of the list",
+            )
+        if self._is_cover():
+            raise VideoError(
+                self.path,
+                "its cover comes before its video, and OpenCV decodes no more than that; take the video out of it with "
+                "`ffmpeg -i in -map 0:V:0 -c copy out.mp4`",
+            )
         self.truncated = self._missing()
         if self.truncated and not self.keep_truncated:
             raise TruncatedVideoError(
@@ -130,6 +163,18 @@ class VideoReader:
                 f"{self.truncated} (cut off, damaged, or trimmed without re-encoding); download it again, "
                 f"re-encode it with {_REENCODE}, or accept it with --keep_truncated",
             )
+
+    def _is_picture(self):
+        if self.frames_read == 1:
+            is_photo = _head(self.path, 12)[8:] in _PICTURE_BRANDS
+            return is_photo or (self._track is None and self.fourcc.lower() in _PICTURE_CODECS)
+        # The JPEG of a phone holds a second one, of brightness or depth; files of many JPEGs are named for it.
+        is_jpeg = _head(self.path, 3) == b"\xff\xd8\xff"
+        return is_jpeg and os.path.splitext(self.path)[1].lower() not in (".mjpeg", ".mjpg")
+
+    def _is_cover(self):
+        is_picture = self.fourcc.lower() in _PICTURE_CODECS
+        return self.frames_read == 1 and is_picture and self.frame_rate == _RATE_OF_COVERS
 
     def _missing(self):
         if self.stated_frames is None or self.frames_read >= self.stated_frames:
@@ -173,21 +218,40 @@ def _check_file(path):
         raise VideoError(path, "no such file; download it or take it out of the list")
     if not os.path.isfile(path):
         raise VideoError(path, "is not a file but a folder or device; name the video file itself")
-    try:
-        with open(path, "rb") as file:
-            first = file.read(1)
-    except OSError as error:
-        raise VideoError(path, f"cannot be read ({error.strerror}); check its permissions and its disk") from error
-    if not first:
+    if not _read_file(path, lambda path: _head(path, 1)):
         raise VideoError(path, "is empty (0 bytes); download it again")
 
 
+def _read_file(path, read):
+    try:
+        return read(path)
+    except OSError as error:
+        raise VideoError(path, f"cannot be read ({error.strerror}); check its permissions and its disk") from error
+
+
+def _check_tracks(path, tracks):
+    """Players show the default track, and of several the one of the most bits; OpenCV decodes the first."""
+    is_default = [track.is_default for track in tracks]
+    if len(tracks) > 1 and is_default != [True, *[False] * (len(tracks) - 1)]:
+        raise VideoError(
+            path,
+            f"holds {len(tracks)} video tracks, and players may show another than the first; keep one of them with "
+            "`ffmpeg -i in -map 0:v:0 -c copy out.mp4`, with the number of the track for the last 0",
+        )
+    if tracks and tracks[0].angle % 90:
+        raise VideoError(
+            path, f"players turn its frames by {tracks[0].angle} degrees; re-encode it as shown with {_REENCODE}"
+        )
+
+
 def _open(path):
+    _check_name(path)
+    if _head(path, 8) == b"ffconcat" or _head(path, 7) == b"#EXTM3U":
+        raise VideoError(path, "is a list of other files and no video; put the videos themselves into the list")
     # One thread: many videos are decoded side by side. FFmpeg only: other backends count and rotate differently.
-    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    # An absolute path is one for FFmpeg too: it takes 10:30.mp4 for a protocol.
+    capture = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     if capture.isOpened():
-        # The default in today's OpenCV, but phones' videos lie on their side without it.
-        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
         return capture
     if not cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG):
         raise VideoError(path, "this OpenCV is built without FFmpeg; pip install opencv-python-headless")
@@ -196,6 +260,33 @@ def _open(path):
         f"is not a video OpenCV can open ({os.path.getsize(path):,} bytes, first ones {_head(path, 12)!r}); "
         "download it again or take it out of the list",
     )
+
+
+def _check_name(path):
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:  # OpenCV would crash.
+        raise VideoError(path, "its name is not UTF-8; rename it") from error
+    # FFmpeg takes photo%03d.jpg for a series of photos, and knows these by their extensions alone.
+    if re.search(r"%\d*d", os.path.abspath(path)) and os.path.splitext(path)[1].lower() not in (
+        "",
+        *video_files.EXTENSIONS,
+    ):
+        raise VideoError(path, "its name holds %d, which FFmpeg may take for the number of a picture; rename it")
+
+
+def _upright(frame, track):
+    transposes, mirrors_x, mirrors_y = track.flips if track else (False, False, False)
+    frame = cv2.transpose(frame) if transposes else frame
+    if mirrors_x or mirrors_y:
+        frame = cv2.flip(frame, -1 if mirrors_x and mirrors_y else int(mirrors_x))
+    return frame
+
+
+def _check_limits(path, height, width):
+    broken = frame_limits.broken_limit(height, width)
+    if broken:
+        raise VideoError(path, f"{broken}; scale or crop it with `ffmpeg -i in -vf scale=W:H out.mp4`")
 
 
 def _states_frame_count(path):
