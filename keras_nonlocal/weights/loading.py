@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_nonlocal.models import video_resnet
 from keras_nonlocal.weights import names, reading, variants
-from keras_nonlocal.weights.pickles import CheckpointError
+from keras_nonlocal.weights.values import CheckpointError
 
 PARTS = ("theta", "phi", "g", "out", "norm")
 WEIGHTS = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
