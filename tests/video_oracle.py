@@ -1,7 +1,8 @@
 """A C2D with non-local blocks in float64 NumPy, from the paper's Table 1 and equations: no code of the package.
 
-A network is {layer: {"kernel": (O, I, k, k), "gamma": (O,), "beta", "mean", "variance"}}, with a dict of `oracle.block`'s
-weights for each "res3_0_nonlocal", and "pred": {"kernel": (O, I), "bias": (O,)}. Layers have the official code's names.
+A network is {layer: {"kernel": (O, I, k, k), "gamma": (O,), "beta", "mean", "variance"}}, with a dict of the weights of
+`oracle.block` for each "res3_0_nonlocal", and "pred": {"kernel": (O, I), "bias": (O,)}. Layers have the official code's
+names.
 """
 
 import numpy as np
@@ -47,7 +48,10 @@ def random_network(rng, places, counts=(1, 1, 1, 1), width=2, classes=3):
                 block |= {"norm/gamma": final["gamma"], "norm/beta": final["beta"]}
                 block |= {"norm/moving_mean": final["mean"], "norm/moving_variance": final["variance"]}
                 network[f"{stage}_{i}_nonlocal"] = block
-    network["pred"] = {"kernel": rng.normal(0, 1 / channels**0.5, (classes, channels)), "bias": rng.normal(size=classes)}
+    network["pred"] = {
+        "kernel": rng.normal(0, 1 / channels**0.5, (classes, channels)),
+        "bias": rng.normal(size=classes),
+    }
     return network
 
 

@@ -109,7 +109,15 @@ def group_frames(said, stages):
 
 def _pixels(mean, deviation):
     """What a network wants of its frames, or None where that is not said."""
-    if all(isinstance(c, list) and len(c) == 3 and all(type(n) in (int, float) for n in c) for c in (mean, deviation)):
+
+    def are_of_pixels(values):
+        return (
+            isinstance(values, list)
+            and len(values) == 3
+            and all(type(n) in (int, float) and abs(n) < 1e4 for n in values)
+        )
+
+    if are_of_pixels(mean) and are_of_pixels(deviation):
         return f"RGB in [0, 1], (x - {mean}) / {deviation}"
     return None
 
