@@ -183,6 +183,8 @@ def _sequence(lines, depth):
     for line in lines:
         if line[: indent + 1] == " " * indent + "-":
             items.append([" " * (indent + 1) + line[indent + 1 :]])
+        elif not items:
+            raise CheckpointError("its configuration `cfg` is indented otherwise than by spaces.")
         else:
             items[-1].append(line)
     return [_value([], item, depth + 1) for item in items]
