@@ -89,18 +89,7 @@ def integer(value):
     return b"\x8b" + struct.pack("<i", size) + value.to_bytes(size, "little", signed=True)
 
 
-# Instructions with arguments, and short runs of them, from which programs are put together.
-INSTRUCTIONS = [
-    *(bytes([code]) for code in b"(.012atl]}sudNe)bRQ\x81\x85\x86\x87\x88\x89\x93\x94"),
-    *(b"K\x00", b"K\x01", b"K\x04", b"M\x00\x01", b"J\xff\xff\xff\xff", b"I9\n", b"I-1\n", b"F1.5\n", b"G" + bytes(8)),
-    *(integer(2**62), integer(2**70), integer(-(2**40)), integer(2**9000), b"L" + b"9" * 5000 + b"L\n"),
-    *(
-        text(name)
-        for name in (b"a", b"conv1_w", b"storage", b"0", b"cpu", b"f4", b"i8", b"O8", b"(2,f4", b"<", b"latin1")
-    ),
-    *(text(name) for name in (b"blobs", b"model_state", b"cfg", b"numpy", b"dtype", b"s1.pathway0_stem.conv.weight")),
-    *(b"U\x04aaaa", b"C\x04aaaa", b"C\x01b", b"\x96\x04" + bytes(7) + b"aaaa", b"S'\\x00a'\n", b"V\\u1234\n"),
-    *(b"q\x00", b"q\x01", b"h\x00", b"h\x01", b"p0\n", b"g0\n", b"q\x00h\x00\x86" * 60, b"\x85" * 3000, b"]" * 3000),
+GLOBALS = [
     b"cnumpy.core.multiarray\n_reconstruct\n",
     b"cnumpy._core.multiarray\nscalar\n",
     b"cnumpy._core.numeric\n_frombuffer\n",
@@ -114,16 +103,58 @@ INSTRUCTIONS = [
     b"ctorch\nFloatStorage\n",
     b"ctorch\nBFloat16Storage\n",
     b"cos\nsystem\n",
-    b"cnumpy\ndtype\nX\x02\x00\x00\x00f4K\x00K\x01\x87R",
-    b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01btR(K\x01",
-    b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ",
-    b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000NK\x04tQK\x00",
-    b"K\x04\x85K\x01\x85\x89}tR",
-    b"K\x01\x85cnumpy\ndtype\nX\x02\x00\x00\x00f4K\x00K\x01\x87R\x89C\x04aaaatb",
 ]
-programs = st.lists(st.sampled_from(INSTRUCTIONS), max_size=30).map(lambda parts: b"\x80\x02" + b"".join(parts) + b".")
-values = programs.map(lambda program: b"\x80\x02}" + text(b"conv1_w") + program[2:-1] + b"s.")
-pickles = st.one_of(programs, values, mutated(PICKLES, INSTRUCTIONS))
+F4 = b"cnumpy\ndtype\n" + text(b"f4") + b"K\x00K\x01\x87R"
+UNFILLED = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01btR"
+STORAGE = b"(" + text(b"storage") + b"ctorch\nFloatStorage\n" + text(b"0") + text(b"cpu") + b"K\x04tQ"
+TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n("
+# Programs that leave one value on the stack: numbers, texts, constructors, and the parts of arrays and tensors.
+VALUES = [
+    *(b"K\x00", b"K\x01", b"K\x04", b"M\x00\x01", b"I9\n", b"F1.5\n", b"N", b"\x88", b"\x89", b")", b"]", b"}"),
+    *(text(name) for name in (b"a", b"conv1_w", b"storage", b"0", b"cpu", b"f4", b"O8", b"<", b"latin1", b"C")),
+    *(text(name) for name in (b"blobs", b"model_state", b"cfg", b"numpy", b"dtype", b"s1.pathway0_stem.conv.weight")),
+    *(b"U\x04aaaa", b"C\x04aaaa", b"C\x01b", b"\x96\x04" + bytes(7) + b"aaaa", b"S'\\x00a'\n", b"V\\u1234\n"),
+    *(b"K\x04\x85", b"K\x01\x85", F4, UNFILLED, STORAGE, *GLOBALS),
+]
+# Such that are not to be computed with, hashed, parsed or printed.
+POISON = [
+    b"K\x01" + b"q\x00h\x00\x86" * 60,  # a tuple of 2**60 leaves
+    b")" + b"\x85" * 3000,
+    *(integer(2**70), integer(-(2**40)), integer(2**20_000), b"L" + b"9" * 5000 + b"L\n"),
+    b"K\x00" + integer(2**62) * 2 + b"\x87",
+    b"cnumpy\ndtype\n" + text(b"(2,f4") + b"K\x00K\x01\x87R",
+    *(text(name) for name in (b"(2,f4", b"f4,O8", b"a\x1b[31m\n")),
+]
+# Whatever is on the stack.
+STEPS = [*(bytes([code]) for code in b"(.012atlsudebRQ\x81\x85\x86\x87\x93\x94"), b"q\x00", b"h\x00", b"p1\n", b"g1\n"]
+
+
+def larger(inner):
+    """Values made of values: containers, calls, states, and references to something outside."""
+    some = st.lists(inner, max_size=5).map(b"".join)
+    return st.one_of(
+        some.map(lambda items: b"(" + items + b"t"),
+        some.map(lambda items: b"(" + items + b"l"),
+        st.lists(inner, max_size=4).map(lambda items: b"}(" + b"".join(items[: len(items) // 2 * 2]) + b"u"),
+        st.builds(lambda function, items: function + b"(" + items + b"tR", st.sampled_from(GLOBALS), some),
+        st.builds(lambda value, items: value + b"(" + items + b"tb", st.sampled_from([UNFILLED, F4]), some),
+        st.builds(lambda shape, data: UNFILLED + b"(K\x01" + shape + F4 + b"\x89" + data + b"tb", inner, inner),
+        st.builds(lambda shape: UNFILLED + b"(K\x01" + shape + F4 + b"\x89C\x04aaaatb", inner),
+        st.builds(lambda *numbers: TENSOR + STORAGE + b"".join(numbers) + b"\x89}tR", inner, inner, inner),
+        st.builds(lambda value, state: value + state + b"b", inner, inner),
+        st.builds(lambda module, name: module + name + b"\x93", inner, inner),
+        inner.map(lambda value: value + b"Q"),
+    )
+
+
+expressions = st.recursive(st.one_of(st.sampled_from(VALUES), st.sampled_from(POISON)), larger, max_leaves=12)
+soups = st.lists(st.sampled_from([*VALUES, *POISON, *STEPS]), max_size=30).map(b"".join)
+programs = st.one_of(
+    expressions.map(lambda value: b"\x80\x02" + value + b"."),
+    expressions.map(lambda value: b"\x80\x02}" + text(b"conv1_w") + value + b"s."),
+    expressions.map(lambda value: b"\x80\x02}" + value + b"K\x01s."),
+    soups.map(lambda steps: b"\x80\x02" + steps + b"."),
+)
 
 
 def in_zip(pickled, storage=b"a" * 16):
@@ -144,13 +175,13 @@ def in_legacy(pickled, storage=b"a" * 16):
 
 
 @fuzzing
-@given(pickles)
+@given(st.one_of(programs, mutated(PICKLES, [*VALUES, *POISON, *STEPS])))
 def test_pickles(data):
     check(data)
 
 
 @fuzzing
-@given(st.one_of(programs, values, mutated(DATA_PICKLES, INSTRUCTIONS)), st.booleans())
+@given(st.one_of(programs, mutated(DATA_PICKLES, [*VALUES, *POISON, *STEPS])), st.booleans())
 def test_pickles_of_torch(pickled, legacy):
     check(in_legacy(pickled) if legacy else in_zip(pickled))
 
