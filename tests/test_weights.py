@@ -163,6 +163,7 @@ def test_the_report_accounts_for_every_variable_and_every_tensor():
     assert (row.variable, row.tensor, row.shape) == ("conv1/kernel", "s1.pathway0_stem.conv.weight", (1, 7, 7, 3, 4))
     assert row.norm == pytest.approx(float(np.linalg.norm(checkpoint.tensors[row.tensor])), rel=1e-6)
     assert checkpoint.sha256 in str(report)
+    assert "RGB in [0, 1], (x - [0.45, 0.45, 0.45]) / [0.225, 0.225, 0.225]" in str(report)
 
 
 REFUSED = {
@@ -376,6 +377,16 @@ def test_every_dialect_of_pickle_gives_the_same_blobs(name):
         np.testing.assert_array_equal(found[key], want)
 
 
+def test_what_a_model_settled_is_in_the_file_that_is_saved(tmp_path):
+    want = expected("c2_i3d_nln_official_expected.npz")
+    x = expected("c2_i3d_nln_expected.npz")["x"]
+    model, _ = weights.build(DATA / "c2_i3d_nln.pkl", temporal_stride=2)
+    report = weights.load(model, DATA / "c2_i3d_nln.pkl")  # whose stride and form nobody says
+    saving.save(model, report, tmp_path / "again.safetensors")
+    again, _ = weights.build(tmp_path / "again.safetensors")
+    np.testing.assert_allclose(again(x), want["logits"], **LOGITS)
+
+
 def test_the_affine_form_is_batch_norm_that_stays_as_it_is():
     x = np.random.default_rng(0).normal(size=[2, 4, 32, 32, 3]).astype("float32")
     for package, ours in ((keras, None), (tf_keras, tfm_layers)):
@@ -560,6 +571,13 @@ def test_a_configuration_that_no_network_of_ours_has_is_refused_by_name(setting,
     for do in (weights.build, lambda path: weights.load(model, path)):
         with pytest.raises(errors.UserError, match=f"other.pyth: its configuration.*{setting.replace('__', '.')}"):
             do(path)
+
+
+def test_the_network_below_a_classifier_of_boxes_loads(tmp_path):
+    network = video_oracle.random_network(np.random.default_rng(0), [])
+    path = slowfast_file(tmp_path / "boxes.pyth", network, configuration(DETECTION__ENABLE="true"))
+    model = models.C2D(block_counts=(1, 1, 1, 1), width=2, stem="slowfast", include_top=False)
+    assert "head.projection.weight" in weights.load(model, path).skipped
 
 
 def test_a_classifier_that_ends_otherwise_is_not_averaged(tmp_path):

@@ -32,7 +32,7 @@ class Report:
       checkpoint: the reading.Checkpoint.
       rows: a Row for every variable of the model.
       skipped: {tensor: why it is not in the model}.
-      arguments: of the network, as far as they are known; see variants.arguments.
+      arguments: of the network; see variants.arguments.
     """
 
     checkpoint: reading.Checkpoint
@@ -118,7 +118,7 @@ def fill(model, checkpoint, options):
         raise CheckpointError(f"{path}: the model has nowhere to put {_list(surplus)}.")
     for target, value in values.items():
         variables[target].assign(value)
-    return Report(checkpoint, rows, skipped, expected)
+    return Report(checkpoint, rows, skipped, variants.completed(expected, layers))
 
 
 def targets_of(checkpoint):

@@ -20,7 +20,7 @@ MAX_STEPS = 250_000
 MAX_BITS = 128
 # Of an integer that is a key, as an optimizer numbers its parameters: such an integer is its own hash.
 MAX_KEY = 2**31
-# Bytes of arrays for a byte of the file: an array as text is made twice on its way to one.
+# Bytes of arrays for a byte of the file: an array as text is made twice on its way to one, and names may share tensors.
 COPIES = 4
 MAX_PROTOCOL = 5
 NUMERIC = r"[<>=|]?(?:[iu][1248]|f[248]|b1)"

@@ -21,8 +21,6 @@ MAX_TORCH_PICKLE = 64 * 2**20
 MAX_ENTRIES = 20_000
 ZIP_ENTRY = b"PK\x01\x02"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-# Bytes of tensors for a byte of the file: names may share a tensor, but a file cannot be many times larger than it is.
-COPIES = 4
 MAX_NAME = 200
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
@@ -93,7 +91,7 @@ def read(path, source="auto"):
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 sha256 = hashlib.sha256(content).hexdigest()
                 values, said = _values(path, content)
-        tensors, skipped = _sorted_out(values, COPIES * size)
+        tensors, skipped = _sorted_out(values, pickles.COPIES * size)
         source = _source(tensors, source)
     except CheckpointError as e:
         raise CheckpointError(f"{path}: {e}") from None

@@ -72,7 +72,10 @@ def arguments(checkpoint, targets, told=None):
     said = configured(checkpoint)
     try:
         if said and said.detection and classes is not None:
-            raise CheckpointError("its configuration has DETECTION.ENABLE, and its classifier looks at boxes.")
+            raise CheckpointError(
+                "its configuration has DETECTION.ENABLE, so its classifier looks at boxes; load it into a model without "
+                "one."
+            )
         if said and "group_frames" not in told:
             found["group_frames"] = slowfast_config.group_frames(said, placement.keys())
         found["non_local_block"] = _block(checkpoint, targets, placement, said, told) if placement else {}
@@ -239,8 +242,8 @@ def differences(expected, layers):
         if must is not None and has != must:
             found.append(f"`{option}` is {has!r} and must be {must!r}{where}")
 
-    pool1, conv1 = layers["pool1"], layers["conv1"]
-    compare("temporal_stride", 8 if conv1.strides[0] == 2 else 2, expected["temporal_stride"])
+    pool1 = layers["pool1"]
+    compare("temporal_stride", _temporal_stride(layers), expected["temporal_stride"])
     if ("pool1_pad" in layers, pool1.pool_size[0]) != _stem(expected["stem"], pool1.strides[0] == 2):
         has = next(
             stem for stem in video_resnet.STEMS
@@ -261,6 +264,21 @@ def differences(expected, layers):
         if layer.group_frames != must["group_frames"]:
             found.append(f"`group_frames` is {layer.group_frames} and must be {must['group_frames']} in {name}")
     return found
+
+
+def completed(expected, layers):
+    """What `arguments` returned, with what no file tells as the model has it that was loaded: {name: layer}."""
+    blocks = [layer for layer in layers.values() if hasattr(layer, "pool_before_projection")]
+    found = {**expected, "non_local_block": dict(expected["non_local_block"])}
+    if found["temporal_stride"] is None:
+        found["temporal_stride"] = _temporal_stride(layers)
+    if blocks and found["non_local_block"].get("pairwise") is None:
+        found["non_local_block"]["pairwise"] = blocks[0].pairwise
+    return found
+
+
+def _temporal_stride(layers):
+    return 8 if layers["conv1"].strides[0] == 2 else 2
 
 
 def _stem(name, strides):
