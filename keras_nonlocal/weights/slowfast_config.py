@@ -28,8 +28,10 @@ SETTINGS = {
     ("DATA", "INPUT_CHANNEL_NUM"): [[3]],
     ("DATA", "REVERSE_INPUT_CHANNEL"): [False],
 }
+SECTIONS = {section for section, _ in SETTINGS} | {"DETECTION"}
 # After pool2, which ARCH c2d and i3d have.
 FRAMES_PER_POSITION = {"res2": 1, "res3": 2, "res4": 2, "res5": 2}
+STRANGE = "its configuration `cfg` is not written as SlowFast writes it."
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False, "null": None, "~": None}
 
 
@@ -63,8 +65,8 @@ def settings(text):
       CheckpointError: for a text that is none, or a setting that no network of ours has.
     """
     found = _sections(text)
-    if not any(section in found for section in ("MODEL", "NONLOCAL", "RESNET")):
-        raise CheckpointError("its configuration `cfg` is not one that SlowFast writes.")
+    if not found:
+        raise CheckpointError(STRANGE)
 
     def get(section, key):
         return found.get(section, {}).get(key)
@@ -143,21 +145,27 @@ def _shown(value):
 
 
 def _sections(text):
-    """{section: {key: value}} of a YAML text, without what is nested deeper than that."""
+    """{section: {key: value}} of the SECTIONS in a YAML text."""
     if len(text) > MAX_TEXT:
         raise CheckpointError(f"its configuration `cfg` has more than {MAX_TEXT} characters.")
-    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    return {name: _mapping(inner) for name, rest, inner in _entries(lines) if not rest and inner}
+    lines = [line for line in text.splitlines() if line.strip() not in ("", "---") and line.lstrip()[0] != "#"]
+    found = {name: (rest, inner) for name, rest, inner in _entries(lines) if name in SECTIONS}
+    if any(rest or not inner for rest, inner in found.values()):
+        raise CheckpointError(STRANGE)
+    return {name: _mapping(inner) for name, (_, inner) in found.items()}
 
 
 def _entries(lines):
     """(key, rest of its line, lines that belong to it) of each key of a mapping."""
     found = []
     for line in lines:
-        key = re.match(r"( *)(\w+):(?: +(.*))?$", line)
-        if key and (not found or len(key[1]) <= found[0][0]):
-            found.append((len(key[1]), key[2], (key[3] or "").strip(), []))
-        elif found:
+        key = re.match(r"( *)([\w.-]+):(?: +(.*))?$", line)
+        indent = len(line) - len(line.lstrip(" "))
+        if key and (not found or indent <= found[0][0]):
+            found.append((indent, key[2], (key[3] or "").strip(), []))
+        elif not found or line.lstrip(" ")[0] == "\t" or (indent <= found[0][0] and line.lstrip()[0] != "-"):
+            raise CheckpointError(STRANGE)  # what may be a key must not be taken for a part of the one before
+        else:
             found[-1][3].append(line)
     return [(name, rest, inner) for _, name, rest, inner in found]
 
@@ -169,7 +177,7 @@ def _mapping(lines):
 def _value(first, lines, depth=0):
     """A scalar, or a list in either style; None for a mapping, of which none is looked at."""
     if depth > MAX_DEPTH:
-        raise CheckpointError("its configuration `cfg` nests deeper than SlowFast's.")
+        raise CheckpointError(STRANGE)
     if not first and lines and lines[0].lstrip().startswith("-"):
         return _sequence(lines, depth)
     if not first and lines and re.match(r" *\w+:", lines[0]):
@@ -184,7 +192,7 @@ def _sequence(lines, depth):
         if line[: indent + 1] == " " * indent + "-":
             items.append([" " * (indent + 1) + line[indent + 1 :]])
         elif not items:
-            raise CheckpointError("its configuration `cfg` is indented otherwise than by spaces.")
+            raise CheckpointError(STRANGE)
         else:
             items[-1].append(line)
     return [_value([], item, depth + 1) for item in items]

@@ -73,8 +73,8 @@ def arguments(checkpoint, targets, told=None):
     try:
         if said and said.detection and classes is not None:
             raise CheckpointError(
-                "its configuration has DETECTION.ENABLE, so its classifier looks at boxes; load it into a model without "
-                "one."
+                "its configuration has DETECTION.ENABLE, so its classifier looks at boxes; load it into a model "
+                "without a classifier."
             )
         if said and "group_frames" not in told:
             found["group_frames"] = slowfast_config.group_frames(said, placement.keys())
