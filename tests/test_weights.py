@@ -702,12 +702,12 @@ def test_what_a_file_of_our_own_says_of_itself_is_checked(key, own, tmp_path, mo
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
 
-@pytest.mark.parametrize("dtype, size", [("F8_E4M3", 1), ("F8_E5M2", 1), ("C64", 8)])
+@pytest.mark.parametrize("dtype, size", [("F8_E4M3", 1), ("F8_E5M2", 1), ("C64", 8), ("BF16", 2)])
 def test_numbers_that_are_no_weights_in_safetensors(dtype, size, tmp_path):
     pytest.importorskip("safetensors")
     header = json.dumps({"conv1_w": {"dtype": dtype, "shape": [4], "data_offsets": [0, 4 * size]}}).encode()
     path = tmp_path / "other.safetensors"
-    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4 * size))
+    path.write_bytes(struct.pack("<Q", len(header)) + header + b"\xff" * 4 * size)  # not a number, in bfloat16
     with pytest.raises(errors.UserError, match="other.safetensors: "):
         weights.read(path)
 

@@ -34,11 +34,11 @@ def fold_blocks(targets):
     The long-term feature banks' code has such blocks. Where the rest of the network is affine, a batch norm at the end
     of a block is folded by its statistics too, because a network of ours is frozen with all its norms.
     """
-    folded = dict(targets)
+    folded, frozen = dict(targets), is_affine(targets)
     for layer in [layer for layer, weight in targets if weight == "norm/gamma"]:
         parts = {part: targets.get((layer, f"norm/{part}")) for part in ("gamma", "beta", *STATISTICS)}
         present = [part for part, found in parts.items() if found is not None]
-        if not parts["gamma"][0].endswith(SCALE_SUFFIX) or (len(present) == 4 and not is_affine(targets)):
+        if not parts["gamma"][0].endswith(SCALE_SUFFIX) or (len(present) == 4 and not frozen):
             continue
         kernel, bias = (targets.get((layer, f"out/{part}")) for part in ("kernel", "bias"))
         if present not in (["gamma", "beta"], ["gamma", "beta", *STATISTICS]) or kernel is None:
