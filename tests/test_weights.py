@@ -526,6 +526,9 @@ SAID = {
     "groups of longer clips": (
         dict(NONLOCAL__GROUP="[[1], [2], [1], [1]]", DATA__NUM_FRAMES="4"), dict(group_frames={"res3": 1})
     ),
+    "groups of an odd number of frames": (
+        dict(NONLOCAL__GROUP="[[1], [2], [1], [1]]", DATA__NUM_FRAMES="9"), dict(group_frames={"res3": 2})
+    ),
     "no pooling": (dict(NONLOCAL__POOL=str([[[1, 1, 1]]] * 4)), dict(pool_size=(1, 1, 1))),
     "pooling over time": (dict(NONLOCAL__POOL=LISTS.rstrip()), dict(pool_size=(2, 1, 2))),
 }  # fmt: skip

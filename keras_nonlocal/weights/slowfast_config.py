@@ -99,7 +99,7 @@ def group_frames(said, stages):
     """
     found = {}
     for stage in sorted(said.groups.keys() & stages):
-        positions, rest = divmod(said.frames or 0, FRAMES_PER_POSITION[stage] * said.groups[stage])
+        positions, rest = divmod((said.frames or 0) // FRAMES_PER_POSITION[stage], said.groups[stage])
         if not positions or rest:
             raise CheckpointError(
                 f"its configuration has {said.groups[stage]} NONLOCAL.GROUP in {stage}, into which DATA.NUM_FRAMES "
