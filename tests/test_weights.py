@@ -6,13 +6,18 @@ would run code, use up memory or are broken; its manifest says what each is.
 
 import json
 import pathlib
+import pickle
+import re
+import struct
 import subprocess
 import sys
+import zipfile
 
 import keras
 import numpy as np
 import pytest
 import tf_keras
+import video_oracle
 
 from keras_nonlocal import errors, models, weights
 from keras_nonlocal.models import video_resnet
@@ -158,6 +163,7 @@ def test_the_report_accounts_for_every_variable_and_every_tensor():
     assert (row.variable, row.tensor, row.shape) == ("conv1/kernel", "s1.pathway0_stem.conv.weight", (1, 7, 7, 3, 4))
     assert row.norm == pytest.approx(float(np.linalg.norm(checkpoint.tensors[row.tensor])), rel=1e-6)
     assert checkpoint.sha256 in str(report)
+    assert "RGB in [0, 1], (x - [0.45, 0.45, 0.45]) / [0.225, 0.225, 0.225]" in str(report)
 
 
 REFUSED = {
@@ -241,6 +247,113 @@ print("refused")
     assert not list(tmp_path.iterdir())
 
 
+def _text(name):
+    return b"\x8c" + bytes([len(name)]) + name
+
+
+def _array(shape, dtype=b"f4"):
+    """A pickle of {"a": array}, the shape and the dtype being instructions and text of the caller's."""
+    start = (
+        b"\x80\x02}" + _text(b"a") + b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01btR(K\x01"
+    )
+    return start + shape + b"cnumpy\ndtype\n" + _text(dtype) + b"K\x00K\x01\x87R\x89C\x04aaaatbs."
+
+
+def _tensor(count=b"K\x04", shape=b"K\x04\x85", strides=b"K\x01\x85"):
+    """The data.pkl of {"a": tensor}."""
+    storage = b"(" + _text(b"storage") + b"ctorch\nFloatStorage\n" + _text(b"0") + _text(b"cpu") + count + b"tQ"
+    made = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00" + shape + strides + b"\x89}tR"
+    return b"\x80\x02}" + _text(b"a") + made + b"s."
+
+
+def _integer(value):
+    size = value.bit_length() // 8 + 1
+    return b"\x8b" + struct.pack("<i", size) + value.to_bytes(size, "little")
+
+
+BOMB = b"K\x01" + b"q\x00h\x00\x86" * 60  # a tuple of 2**60 leaves
+ORDERED_DICT = b"ccollections\nOrderedDict\n"
+# What a program does, as a pickle, or with a zip around it where it is of a tensor.
+PROGRAMS = {
+    "a bomb as a key": b"\x80\x02}" + BOMB + b"K\x01s.",
+    "a bomb as a key of a dict made at once": b"\x80\x02(" + BOMB + b"K\x01d.",
+    "a bomb as a key of an ordered dict": b"\x80\x02" + ORDERED_DICT + b"]" + BOMB + b"K\x01\x86a\x85R.",
+    "a bomb as a global's name": b"\x80\x04" + _text(b"numpy") + BOMB + b"\x93.",
+    "a bomb as a shape": _array(BOMB),
+    "a bomb as the shape before the data": b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n"
+    + BOMB
+    + b"C\x01btR.",
+    "a bomb as a byte order": b"\x80\x02cnumpy\ndtype\n" + _text(b"f4") + b"\x85R(K\x03" + BOMB + b"tb.",
+    "a bomb as a weight": b"\x80\x02}" + _text(b"a") + BOMB + b"s.",
+    "a deep tuple as a key": b"\x80\x02}K\x01" + b"\x85" * 300_000 + b"K\x01s.",
+    "a tuple as deep as may be as a key": b"\x80\x02}K\x01" + b"\x85" * 240_000 + b"K\x01s.",
+    "a deep tuple as a weight": b"\x80\x02}" + _text(b"a") + b")" + b"\x85" * 240_000 + b"s.",
+    "a deep list as a weight": b"\x80\x02}" + _text(b"a") + b"]" * 100_000 + b"a" * 99_999 + b"s.",
+    "deep dicts as a weight": b"\x80\x02}" + _text(b"a") + b"}K\x01" * 70_000 + b"}" + b"s" * 70_001 + b".",
+    "a list in itself": b"\x80\x02}" + _text(b"a") + b"]q\x00h\x00as.",
+    "five million dicts": b"\x80\x02(" + b"}" * 4_900_000 + b"l.",
+    "copies of a long list": b"\x80\x02(" + b"]" * 100_000 + b"lq\x00" + b"ctorch\nSize\nh\x00\x85R" * 9_000 + b".",
+    "a size of four million bits": _array(_integer(2**4_000_000) + b"\x85"),
+    "sizes that overflow": _array(b"K\x00" + _integer(2**62) * 2 + b"\x87"),
+    "a size as long text": b"I" + b"9" * 5000 + b"\n.",
+    "a dtype in NumPy's language": _array(b"K\x01\x85", b"(2,f4"),
+    "a dtype of many fields": _array(b"K\x01\x85", b"f4," * 80),
+    "a dtype of a long double": _array(b"K\x01\x85", b"f16"),
+    "control characters in a name": b"\x80\x02}" + _text(b"conv1_w\x1b[31m\n") + b"K\x01s.",
+    "control characters in a global": b"\x80\x02cos\x1b[31m\nsystem\n.",
+    "a tensor with a bomb as its shape": _tensor(shape=BOMB),
+    "a tensor with a bomb as its count": _tensor(count=BOMB),
+    "a tensor of a count that overflows": _tensor(count=_integer(2**62)),
+    "a tensor with a stride that overflows": _tensor(shape=b"K\x01\x85", strides=_integer(2**70) + b"\x85"),
+    "an empty tensor of sizes that overflow": _tensor(
+        shape=b"K\x00" + _integer(2**62) * 2 + b"\x87", strides=b"K\x01" * 3 + b"\x87"
+    ),
+}
+
+
+def test_programs_end_in_one_sentence_without_time_or_memory(tmp_path):
+    """In a process that may take a minute of CPU and 100 MB more than its imports: the faults hung or killed it."""
+    for number, (what, program) in enumerate(PROGRAMS.items()):
+        path = tmp_path / f"{number:02} {what}"
+        if what.startswith(("a tensor", "an empty tensor")):
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr("a/data.pkl", program)
+                archive.writestr("a/data/0", b"a" * 16)
+        else:
+            path.write_bytes(program)
+    program = f"""
+import pathlib, resource
+from keras_nonlocal import errors, weights
+data = int(next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1]) * 1024
+resource.setrlimit(resource.RLIMIT_DATA, (data + 100 * 2**20,) * 2)
+resource.setrlimit(resource.RLIMIT_CPU, (int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2])) + 60,) * 2)
+for path in sorted(pathlib.Path({str(tmp_path)!r}).iterdir()):
+    print(path.name, flush=True)
+    try:
+        weights.read(path)
+    except errors.UserError as e:
+        assert str(e).isprintable() and len(str(e)) < 600 and "memory" not in str(e).lower(), e
+    else:
+        raise AssertionError(path)
+print("refused")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip().endswith("refused"), done.stdout[-200:] + done.stderr[-2000:]
+
+
+def test_a_zip_entry_shorter_than_its_tensor_is_refused(tmp_path):
+    path = tmp_path / "short.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", _tensor())
+        archive.writestr("a/data/0", b"a" * 16)
+    data = bytearray(path.read_bytes())
+    entry = data.rfind(b"PK\x01\x02")
+    data[entry + 16 : entry + 24] = struct.pack("<II", zipfile.crc32(b"a" * 4), 4)  # 4 bytes, which the sum is of
+    path.write_bytes(data)
+    with pytest.raises(weights.CheckpointError, match="declared as 4 numbers of float32 and has 4 bytes"):
+        weights.read(path)
+
+
 @pytest.mark.parametrize("case", [case for case in MANIFEST if case["kind"] == "valid"], ids=lambda case: case["file"])
 def test_what_torch_writes_is_read(case):
     # Their names are no network's, which is told last; so the values are taken where they are read.
@@ -262,6 +375,16 @@ def test_every_dialect_of_pickle_gives_the_same_blobs(name):
     assert set(found) == set(wanted)
     for key, want in wanted.items():
         np.testing.assert_array_equal(found[key], want)
+
+
+def test_what_a_model_settled_is_in_the_file_that_is_saved(tmp_path):
+    want = expected("c2_i3d_nln_official_expected.npz")
+    x = expected("c2_i3d_nln_expected.npz")["x"]
+    model, _ = weights.build(DATA / "c2_i3d_nln.pkl", temporal_stride=2)
+    report = weights.load(model, DATA / "c2_i3d_nln.pkl")  # whose stride and form nobody says
+    saving.save(model, report, tmp_path / "again.safetensors")
+    again, _ = weights.build(tmp_path / "again.safetensors")
+    np.testing.assert_allclose(again(x), want["logits"], **LOGITS)
 
 
 def test_the_affine_form_is_batch_norm_that_stays_as_it_is():
@@ -311,3 +434,291 @@ def test_a_full_disk_leaves_nothing_and_a_clear_error(suffix, small_disk, tmp_pa
     (tmp_path / "file").touch()
     with pytest.raises(errors.UserError, match="--out .* cannot be written"):
         saving.save(model, report, tmp_path / "file" / f"c2d{suffix}")
+
+
+def slowfast_state(network):
+    """A network of video_oracle under SlowFast's names, in its layout."""
+    state = {}
+
+    def put(name, array):
+        state[name] = np.asarray(array, np.float32)
+
+    def norm(name, gamma, beta, mean, variance):
+        for part, array in dict(weight=gamma, bias=beta, running_mean=mean, running_var=variance).items():
+            put(f"{name}.{part}", array)
+
+    for name, layer in network.items():
+        stage, index, part = re.fullmatch(r"res(\d)_(\d)_(\w+)|.*", name).groups()
+        statistics = [layer.get(key) for key in ("gamma", "beta", "mean", "variance")]
+        if name == "conv1":
+            put("s1.pathway0_stem.conv.weight", layer["kernel"][:, :, None])
+            norm("s1.pathway0_stem.bn", *statistics)
+        elif name == "pred":
+            put("head.projection.weight", layer["kernel"])
+            put("head.projection.bias", layer["bias"])
+        elif part == "nonlocal":
+            block = f"s{stage}.pathway0_nonlocal{index}"
+            for linear in ("theta", "phi", "g", "out"):
+                put(f"{block}.conv_{linear}.weight", layer[f"{linear}/kernel"].T[:, :, None, None, None])
+                put(f"{block}.conv_{linear}.bias", layer[f"{linear}/bias"])
+            parts = ("gamma", "beta", "moving_mean", "moving_variance")
+            norm(f"{block}.bn", *[layer[f"norm/{key}"] for key in parts])
+        else:
+            conv = f"s{stage}.pathway0_res{index}.{part.replace('branch2', 'branch2.')}"
+            put(f"{conv}.weight", layer["kernel"][:, :, None])
+            norm(f"{conv}_bn", *statistics)
+    return state
+
+
+def official_affine_state(network, bias_of_out=True):
+    """A network of video_oracle under the official code's names, with scales and shifts for all norms."""
+    state = {}
+
+    def put(name, array):
+        state[name] = np.asarray(array, np.float32)
+
+    for name, layer in network.items():
+        stage, index, part = re.fullmatch(r"res(\d)_(\d)_(\w+)|.*", name).groups()
+        if name == "pred":
+            put("pred_w", layer["kernel"])
+            put("pred_b", layer["bias"])
+        elif part == "nonlocal":
+            block = f"nonlocal_conv{stage}_{index}"
+            for linear in ("theta", "phi", "g", "out"):
+                put(f"{block}_{linear}_w", layer[f"{linear}/kernel"].T[:, :, None, None, None])
+                if linear != "out" or bias_of_out:
+                    put(f"{block}_{linear}_b", layer[f"{linear}/bias"])
+            put(f"{block}_bn_s", layer["norm/gamma"])
+            put(f"{block}_bn_b", layer["norm/beta"])
+        else:
+            put(f"{name}_w", layer["kernel"][:, :, None])
+            prefix = "res_conv1" if name == "conv1" else name
+            put(f"{prefix}_bn_s", layer["gamma"])
+            put(f"{prefix}_bn_b", layer["beta"])
+    return state
+
+
+def configuration(**changes):
+    """SlowFast's own text, as it is in a file, with the values of some keys replaced."""
+    text = weights.read(DATA / "sf_c2d_nln_8x8_r50.pyth").config
+    for name, value in changes.items():
+        section, key = name.split("__")
+        pattern = rf"(^{section}:\n(?:[ -].*\n)*?  {key}:).*\n(?:   .*\n|  -.*\n)*"
+        text, count = re.subn(pattern, rf"\1 {value}\n", text, flags=re.M)
+        assert count == 1, name
+    return text
+
+
+def slowfast_file(path, network, text):
+    path.write_bytes(pickle.dumps({"model_state": slowfast_state(network), "cfg": text}, 2))
+    return path
+
+
+SMALL_PLACES = [("res3", 0), ("res4", 0)]
+LISTS = "\n  - - - 2\n      - 1\n      - 2\n" * 4  # as PyYAML writes them
+SAID = {
+    "as it is": ({}, {}),
+    "dot product": (dict(NONLOCAL__INSTANTIATION="dot_product"), dict(pairwise="dot_product")),
+    "groups": (dict(NONLOCAL__GROUP="[[1], [2], [1], [1]]"), dict(group_frames={"res3": 2})),
+    "groups of all": (
+        dict(NONLOCAL__GROUP="\n  - - 4\n  - - 4\n  - - 4\n  - - 1"), dict(group_frames={"res3": 1, "res4": 1})
+    ),
+    "groups of longer clips": (
+        dict(NONLOCAL__GROUP="[[1], [2], [1], [1]]", DATA__NUM_FRAMES="4"), dict(group_frames={"res3": 1})
+    ),
+    "groups of an odd number of frames": (
+        dict(NONLOCAL__GROUP="[[1], [2], [1], [1]]", DATA__NUM_FRAMES="9"), dict(group_frames={"res3": 2})
+    ),
+    "no pooling": (dict(NONLOCAL__POOL=str([[[1, 1, 1]]] * 4)), dict(pool_size=(1, 1, 1))),
+    "pooling over time": (dict(NONLOCAL__POOL=LISTS.rstrip()), dict(pool_size=(2, 1, 2))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_what_slowfasts_configuration_says_is_computed(case, tmp_path):
+    changes, options = SAID[case]
+    rng = np.random.default_rng(0)
+    network = video_oracle.random_network(rng, SMALL_PLACES)
+    x = rng.normal(size=(1, 8, 32, 32, 3)).astype("float32")
+    model, _ = weights.build(slowfast_file(tmp_path / "small.pyth", network, configuration(**changes)))
+    want = video_oracle.logits(network, x, pad_pool1=1, **options)
+    np.testing.assert_allclose(model(x), want, atol=2e-5 * np.abs(want).max(), rtol=0)
+    if case != "as it is":
+        other = video_oracle.logits(network, x, pad_pool1=1)
+        assert np.abs(want - other).max() > 1e-3 * np.abs(want).max()
+
+
+NOT_OURS = {
+    "MODEL__ARCH": "c2d_nopool",
+    "NONLOCAL__INSTANTIATION": "gaussian",
+    "NONLOCAL__POOL": "[[[1, 2, 2]], [[1, 1, 1]], [[1, 2, 2]], [[1, 2, 2]]]",
+    "NONLOCAL__GROUP": "[[1], [3], [1], [1]]",
+    "RESNET__TRANS_FUNC": "basic_transform",
+    "RESNET__STRIDE_1X1": "true",
+    "RESNET__NUM_GROUPS": "32",
+    "RESNET__SPATIAL_STRIDES": "\n  - - 1\n  - - 2\n  - - 2\n  - - 1",
+    "RESNET__SPATIAL_DILATIONS": "[[1], [1], [1], [2]]",
+    "BN__NORM_TYPE": "sub_batchnorm",
+    "DATA__REVERSE_INPUT_CHANNEL": "true",
+    "DETECTION__ENABLE": "true",
+}
+
+
+@pytest.mark.parametrize("setting", NOT_OURS)
+def test_a_configuration_that_no_network_of_ours_has_is_refused_by_name(setting, tmp_path):
+    network = video_oracle.random_network(np.random.default_rng(0), SMALL_PLACES)
+    path = slowfast_file(tmp_path / "other.pyth", network, configuration(**{setting: NOT_OURS[setting]}))
+    model = models.C2D(
+        block_counts=(1, 1, 1, 1), width=2, classes=3, stem="slowfast", non_local={"res3": [0], "res4": [0]}
+    )
+    for do in (weights.build, lambda path: weights.load(model, path)):
+        with pytest.raises(errors.UserError, match=f"other.pyth: its configuration.*{setting.replace('__', '.')}"):
+            do(path)
+
+
+def test_the_network_below_a_classifier_of_boxes_loads(tmp_path):
+    network = video_oracle.random_network(np.random.default_rng(0), [])
+    path = slowfast_file(tmp_path / "boxes.pyth", network, configuration(DETECTION__ENABLE="true"))
+    model = models.C2D(block_counts=(1, 1, 1, 1), width=2, stem="slowfast", include_top=False)
+    assert "head.projection.weight" in weights.load(model, path).skipped
+
+
+def test_a_classifier_that_ends_otherwise_is_not_averaged(tmp_path):
+    network = video_oracle.random_network(np.random.default_rng(0), [])
+    path = slowfast_file(tmp_path / "sigmoid.pyth", network, configuration(MODEL__HEAD_ACT="sigmoid"))
+    weights.build(path)
+    with pytest.raises(weights.CheckpointError, match="HEAD_ACT 'sigmoid'.*leave `window` out"):
+        weights.build(path, window=(4, 1, 1))
+
+
+@pytest.mark.parametrize("bias_of_out", [True, False])
+def test_an_affine_inside_the_blocks_is_folded(bias_of_out, tmp_path):
+    rng = np.random.default_rng(1)
+    network = video_oracle.random_network(rng, SMALL_PLACES)
+    for layer in (layer for name, layer in network.items() if name.endswith("nonlocal") and not bias_of_out):
+        layer["out/bias"] = np.zeros_like(layer["out/bias"])
+    path = tmp_path / "affine.pkl"
+    path.write_bytes(pickle.dumps({"blobs": official_affine_state(network, bias_of_out)}, 2))
+    x = rng.normal(size=(1, 16, 32, 32, 3)).astype("float32")
+    want = video_oracle.logits(network, x, pad_pool1=0, affine=True, group_frames={"res3": 4})
+    model, report = weights.build(path, temporal_stride=2)
+    np.testing.assert_allclose(model(x), want, atol=2e-5 * np.abs(want).max(), rtol=0)
+    used = " ".join(row.tensor for row in report.rows)
+    assert all(name in used for name in report.checkpoint.tensors)
+
+
+def test_a_norm_that_has_lost_its_statistics_is_not_taken_for_an_affine(tmp_path):
+    network = video_oracle.random_network(np.random.default_rng(0), [])
+    state = {name: a for name, a in slowfast_state(network).items() if "running" not in name}
+    path = tmp_path / "parameters.pyth"
+    path.write_bytes(pickle.dumps({"model_state": state}, 2))
+    with pytest.raises(weights.CheckpointError, match="it has nothing for conv1_bn/moving_mean"):
+        weights.build(path)
+    blobs = dict(weights.read(DATA / "c2_i3d_nln.pkl").tensors)
+    blobs = {name: a for name, a in blobs.items() if name not in ("res_conv1_bn_rm", "res_conv1_bn_riv")}
+    path.write_bytes(pickle.dumps({"blobs": blobs}, 2))
+    with pytest.raises(weights.CheckpointError, match="it has nothing for conv1_bn/moving_mean"):
+        weights.build(path, temporal_stride=2)
+
+
+def test_the_prefix_of_data_parallel_is_taken_off(tmp_path):
+    network = video_oracle.random_network(np.random.default_rng(0), SMALL_PLACES)
+    state, path = slowfast_state(network), tmp_path / "parallel.pyth"
+    path.write_bytes(pickle.dumps({"model_state": {f"module.{name}": a for name, a in state.items()}}, 2))
+    checkpoint = weights.read(path)
+    assert checkpoint.source == "slowfast" and set(checkpoint.tensors) == set(state)
+    state["module.head.projection.bias"] = state["head.projection.bias"]
+    path.write_bytes(pickle.dumps({"model_state": state}, 2))
+    with pytest.raises(weights.CheckpointError, match="'head.projection.bias' is there twice"):
+        weights.read(path)
+
+
+def official_with(**changes):
+    state = official_affine_state(video_oracle.random_network(np.random.default_rng(0), []))
+    return {**state, **{name: np.zeros(shape, np.float32) for name, shape in changes.items()}}
+
+
+HUGE = {
+    "a vector as the first kernel": lambda: official_with(conv1_w=(20_000,)),
+    "a wide first kernel": lambda: official_with(conv1_w=(2_000, 1, 1, 1, 1)),
+    "a vector as the classifier": lambda: official_with(pred_w=(300_000,)),
+    "many classes": lambda: official_with(pred_w=(300_000, 0)),
+    "a number as the first kernel": lambda: official_with(conv1_w=()),
+    "an empty first kernel": lambda: official_with(conv1_w=(0, 3, 1, 7, 7)),
+    "many blocks": lambda: official_with(**{f"res4_{i}_branch2a_w": (1,) for i in range(3_000)}),
+    "a non-local block of vectors": lambda: official_with(nonlocal_conv3_0_g_w=(4,), nonlocal_conv3_0_out_w=(4,)),
+}
+
+
+@pytest.mark.parametrize("case", HUGE)
+def test_no_network_is_built_before_its_shapes_are_the_files(case, tmp_path, monkeypatch):
+    path = tmp_path / "huge.pkl"
+    path.write_bytes(pickle.dumps(HUGE[case](), 2))
+
+    def build(*_, **arguments):
+        raise AssertionError(f"was built with {arguments}")
+
+    monkeypatch.setattr(video_resnet, "video_resnet", build)
+    with pytest.raises(weights.CheckpointError, match="huge.pkl: "):
+        weights.build(path, temporal_stride=2)
+
+
+LIES = {
+    "width": 4000,
+    "classes": 10**6,
+    "block_counts": [1, 1, 1, 10**9],
+    "non_local": {"res3": [0], "res4": [0, 10**9]},
+    "stem": ["official"],
+    "inflate": {},
+    "temporal_stride": 3,
+    "norm_frozen": 1,
+    "group_frames": {"res3": 2**70},
+    "non_local_block": {"pairwise": {}},
+    "non_local_block ": {"pool_size": [1, 2, 2], "kernel_initializer": "zeros"},
+    "more": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """What a safetensors file of our own says of its network, and its arrays."""
+    folder, numpy = tmp_path_factory.mktemp("own"), pytest.importorskip("safetensors.numpy")
+    network = video_oracle.random_network(np.random.default_rng(0), SMALL_PLACES)
+    model, report = weights.build(slowfast_file(folder / "small.pyth", network, configuration()))
+    saving.save(model, report, folder / "own.safetensors")
+    weights.build(folder / "own.safetensors")
+    return report.arguments, numpy.load_file(folder / "own.safetensors")
+
+
+@pytest.mark.parametrize("key", [*LIES, "text", "deep", "list"])
+def test_what_a_file_of_our_own_says_of_itself_is_checked(key, own, tmp_path, monkeypatch):
+    numpy = pytest.importorskip("safetensors.numpy")
+    arguments, arrays = own
+    said = {**arguments, **({key.strip(): LIES[key]} if key in LIES else {})}
+    texts = {"text": "{", "deep": "[" * 100_000, "list": "[]"}
+    path = tmp_path / "lie.safetensors"
+    numpy.save_file(arrays, path, {"keras_nonlocal": texts.get(key, json.dumps(said)), "licence": "\x1b[31mfree"})
+    assert weights.read(path).licence.isprintable()
+    monkeypatch.setattr(video_resnet, "video_resnet", lambda *_, **arguments: pytest.fail(str(arguments)))
+    with pytest.raises(errors.UserError, match="lie.safetensors: ") as caught:
+        weights.build(path)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("dtype, size", [("F8_E4M3", 1), ("F8_E5M2", 1), ("C64", 8), ("BF16", 2)])
+def test_numbers_that_are_no_weights_in_safetensors(dtype, size, tmp_path):
+    pytest.importorskip("safetensors")
+    header = json.dumps({"conv1_w": {"dtype": dtype, "shape": [4], "data_offsets": [0, 4 * size]}}).encode()
+    path = tmp_path / "other.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + b"\xff" * 4 * size)  # not a number, in bfloat16
+    with pytest.raises(errors.UserError, match="other.safetensors: "):
+        weights.read(path)
+
+
+def test_files_of_keras_are_sent_to_keras(tmp_path):
+    model = keras.Sequential([keras.Input([2]), keras.layers.Dense(1)])
+    model.save_weights(tmp_path / "a.weights.h5")
+    model.save(tmp_path / "a.keras")
+    for name, cure in (("a.weights.h5", "load_weights"), ("a.keras", "load_model")):
+        with pytest.raises(errors.UserError, match=cure):
+            weights.read(tmp_path / name)

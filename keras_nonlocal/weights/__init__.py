@@ -2,7 +2,7 @@
 
 from keras_nonlocal.weights.building import build
 from keras_nonlocal.weights.loading import load
-from keras_nonlocal.weights.pickles import CheckpointError
 from keras_nonlocal.weights.reading import Checkpoint, read
+from keras_nonlocal.weights.values import CheckpointError
 
 __all__ = ["Checkpoint", "CheckpointError", "build", "load", "read"]

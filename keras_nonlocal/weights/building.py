@@ -1,8 +1,8 @@
 """The Keras 3 network that a checkpoint belongs to, built and loaded."""
 
 from keras_nonlocal.models import c2d
-from keras_nonlocal.weights import loading, reading, variants
-from keras_nonlocal.weights.pickles import CheckpointError
+from keras_nonlocal.weights import loading, reading, shapes, variants
+from keras_nonlocal.weights.values import CheckpointError
 
 ASKED = {
     "temporal_stride": "8 for the 32x2 and 128x1 networks, 2 for 8x8 and 32x4",
@@ -28,14 +28,33 @@ def build(path, source="auto", input_shape=(None, None, None, 3), window=None, *
       A keras.Model and the Report of keras_nonlocal.weights.load.
 
     Raises:
-      CheckpointError: for a file that cannot be read, or needs an option that was not given.
+      CheckpointError: for a file that cannot be read, whose tensors are not those of one network, or that needs an
+        option that was not given. Nothing of the network's size is made before its shapes are those of the file.
 
     Example:
 
     >>> model, report = keras_nonlocal.weights.build("i3d_nonlocal_8x8_IN_pretrain_400k.pkl", temporal_stride=2)
     """
     checkpoint = reading.read(path, source)
-    targets, _ = loading.targets_of(checkpoint)
+    arguments = plan(checkpoint, options)
+    if window is not None:
+        variants.check_activation(checkpoint)
+    top = "classes" in arguments
+    try:
+        model = c2d.c2d_or_i3d(input_shape=input_shape, window=window, include_top=top, **arguments)
+    except ValueError as e:
+        raise CheckpointError(f"{path}: its network cannot be built: {str(e).splitlines()[0]}") from e
+    return model, loading.fill(model, checkpoint, options)
+
+
+def plan(checkpoint, options):
+    """The arguments of a checkpoint's network, after all its tensors were found to be of their shapes.
+
+    So a network is never larger than the file that claims it. Raises CheckpointError for one that is not to be built.
+    """
+    path = checkpoint.path
+    targets, unknown = loading.targets_of(checkpoint)
+    loading.check_known(checkpoint, unknown)
     arguments = variants.arguments(checkpoint, targets, options)
     block = arguments["non_local_block"]
     untold = [
@@ -44,6 +63,5 @@ def build(path, source="auto", input_shape=(None, None, None, 3), window=None, *
     if untold:
         asked = "; ".join(f"`{name}`, {ASKED[name]}" for name in untold)
         raise CheckpointError(f"{path}: the file does not tell everything: give {asked}.")
-    arguments["include_top"] = "classes" in arguments
-    model = c2d.c2d_or_i3d(input_shape=input_shape, window=window, **arguments)
-    return model, loading.fill(model, checkpoint, options)
+    shapes.check(path, targets, arguments, checkpoint.source == reading.OURS)
+    return arguments

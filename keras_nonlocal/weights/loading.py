@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 
 from keras_nonlocal.models import video_resnet
-from keras_nonlocal.weights import names, reading, variants
-from keras_nonlocal.weights.pickles import CheckpointError
+from keras_nonlocal.weights import affine, names, reading, shapes, variants
+from keras_nonlocal.weights.values import CheckpointError
 
 PARTS = ("theta", "phi", "g", "out", "norm")
 WEIGHTS = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
@@ -32,7 +32,7 @@ class Report:
       checkpoint: the reading.Checkpoint.
       rows: a Row for every variable of the model.
       skipped: {tensor: why it is not in the model}.
-      arguments: of the network, as far as they are known; see variants.arguments.
+      arguments: of the network; see variants.arguments.
     """
 
     checkpoint: reading.Checkpoint
@@ -47,6 +47,9 @@ class Report:
             f"  names of {self.checkpoint.source}; licence: {self.checkpoint.licence}",
             f"  {len(self.rows)} variables, {len(self.skipped)} tensors skipped",
         ]
+        said = variants.configured(self.checkpoint)
+        if said and said.pixels:
+            lines.append(f"  frames as its configuration has them: {said.pixels}")
         width = max(len(row.variable) for row in self.rows)
         source = max(len(row.tensor) for row in self.rows)
         for row in self.rows:
@@ -92,8 +95,9 @@ def fill(model, checkpoint, options):
     if not any(layer == names.CLASSIFIER for layer, _ in variables):
         for target in [target for target in targets if target[0] == names.CLASSIFIER]:
             skipped[targets.pop(target)[0]] = "the model has no classifier"
-    if unknown:
-        raise CheckpointError(f"{path}: {_list(unknown)} belong to no network of {checkpoint.source}.")
+    check_known(checkpoint, unknown)
+    if "places" in layers:  # the end of a model with `window`
+        variants.check_activation(checkpoint)
     expected = variants.arguments(checkpoint, targets, options)
     problems = _placement_differences(expected, variables) + _size_differences(expected, layers, variables)
     problems = problems or variants.differences(expected, layers)
@@ -114,7 +118,7 @@ def fill(model, checkpoint, options):
         raise CheckpointError(f"{path}: the model has nowhere to put {_list(surplus)}.")
     for target, value in values.items():
         variables[target].assign(value)
-    return Report(checkpoint, rows, skipped, expected)
+    return Report(checkpoint, rows, skipped, variants.completed(expected, layers))
 
 
 def targets_of(checkpoint):
@@ -133,7 +137,13 @@ def targets_of(checkpoint):
             raise CheckpointError(f"{checkpoint.path}: {targets[target][0]} and {name} are the same weight.")
         else:
             targets[target] = name, array
-    return targets, unknown
+    return affine.fold_blocks(targets), unknown
+
+
+def check_known(checkpoint, unknown):
+    """Raises CheckpointError if there are tensors whose names no network of the source has."""
+    if unknown:
+        raise CheckpointError(f"{checkpoint.path}: {_list(unknown)} belong to no network of {checkpoint.source}.")
 
 
 def variables_of(model):
@@ -218,36 +228,25 @@ def _size_differences(expected, layers, variables):
 
 
 def _converted(path, name, array, target, variable, ours):
-    """A tensor in our layout: (O, I, T, H, W) -> (T, H, W, I, O), or (I, O) for what is a Dense here."""
-    value = np.asarray(array, np.float32)
-    if ours:
-        pass
-    elif target[1].endswith("kernel"):
-        if len(variable.shape) == 5:
-            value = value[:, :, None] if value.ndim == 4 else value
-            value = value.transpose(2, 3, 4, 1, 0) if value.ndim == 5 else value
-        elif value.ndim > 2 and set(value.shape[2:]) == {1}:
-            value = value.reshape(value.shape[:2]).T  # (O, I, 1, 1, 1) -> (I, O)
-        elif value.ndim == 2:
-            value = value.T
-    elif target[1] == "w_f":
-        value = value.reshape(-1)  # (1, 2C', 1, 1) -> (2C',)
+    """A tensor in our layout, which must be the variable's."""
+    value = array if ours else shapes.in_our_layout(array, target, len(variable.shape))
     if value.shape != tuple(variable.shape):
         raise CheckpointError(
             f"{path}: {name} has the shape {array.shape}, {value.shape} in our layout, and {'/'.join(target)} of the "
             f"model {tuple(variable.shape)}."
         )
+    with np.errstate(over="ignore"):
+        value = np.asarray(value, np.float32)
+    if not np.isfinite(value).all():
+        raise CheckpointError(f"{path}: {name} has numbers that float32 does not hold.")
     return value
 
 
 def _of_affine(path, target, variable, layers, expected):
     """The statistics that make a batch norm the scale and shift which an affine checkpoint has instead of them."""
     layer, weight = target
-    if expected["norm_frozen"] and weight == "moving_mean":
-        return "0 (affine)", np.zeros(variable.shape, np.float32)
-    if expected["norm_frozen"] and weight == "moving_variance":
-        value = 1.0 - layers[layer].epsilon
-        return f"{value} (affine)", np.full(variable.shape, value, np.float32)
+    if expected["norm_frozen"] and weight in affine.STATISTICS:
+        return affine.statistic(weight, variable.shape, layers[layer].epsilon)
     raise CheckpointError(f"{path}: it has nothing for {layer}/{weight} of the model.")
 
 

@@ -7,80 +7,24 @@ constructors listed in CONSTRUCTORS. Anything else ends the reading before it ha
 
 import math
 import pickletools
+import re
 
-import ml_dtypes
 import numpy as np
 
-# Of a pickle: far more than a checkpoint of a video network has, some twenty for each of its tensors.
-MAX_INSTRUCTIONS = 5_000_000
-MAX_DIMENSIONS = 8
-# Bytes of arrays for a byte of the file: an array as text is made twice on its way to one.
+from keras_nonlocal.weights.values import STORAGE_TYPES, CheckpointError, Refused, Storage, Tensor, are_sizes, shown
+
+# Of a pickle, counting an item that a call copies as one more. A network of 101 layers with the state of its optimizer
+# has some 50,000; in memory these are 60 MB at most.
+MAX_STEPS = 250_000
+# Of an integer: the largest in a checkpoint is the magic number of old PyTorch files, of 80.
+MAX_BITS = 128
+# Of an integer that is a key, as an optimizer numbers its parameters: such an integer is its own hash.
+MAX_KEY = 2**31
+# Bytes of arrays for a byte of the file: an array as text is made twice on its way to one, and names may share tensors.
 COPIES = 4
 MAX_PROTOCOL = 5
-NUMERIC = "fiub"
-STORAGE_TYPES = {
-    "FloatStorage": np.dtype("f4"),
-    "DoubleStorage": np.dtype("f8"),
-    "HalfStorage": np.dtype("f2"),
-    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
-    "LongStorage": np.dtype("i8"),
-    "IntStorage": np.dtype("i4"),
-    "ShortStorage": np.dtype("i2"),
-    "CharStorage": np.dtype("i1"),
-    "ByteStorage": np.dtype("u1"),
-    "BoolStorage": np.dtype("?"),
-}
-
-
-class CheckpointError(ValueError):
-    """A checkpoint file that cannot be read, or does not fit; its message is one sentence."""
-
-
-class Refused:
-    """Stands for a value that is no array of numbers; whoever needs it says which one and why."""
-
-    def __init__(self, reason):
-        self.reason = reason
-
-
-class Storage:
-    """The numbers that PyTorch tensors are views of: a dtype, and the array once it has been read.
-
-    Args:
-      key: what the checkpoint calls it.
-      dtype: of its numbers.
-      count: how many there are.
-    """
-
-    def __init__(self, key, dtype, count):
-        self.key, self.dtype, self.count = key, dtype, count
-        self.array = None
-
-
-class Tensor:
-    """A PyTorch tensor: a storage, where in it the tensor starts, its shape, and its strides in elements."""
-
-    def __init__(self, storage, offset, shape, strides):
-        sizes = (offset, *shape, *strides)
-        if len(shape) != len(strides) or len(shape) > MAX_DIMENSIONS or any(type(n) is not int or n < 0 for n in sizes):
-            raise CheckpointError(
-                f"A tensor has an offset, a shape and strides that make no sense: {offset}, {shape}, {strides}."
-            )
-        last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-        count = math.prod(shape)
-        # A view larger than what it views repeats numbers; saved weights never do, and copies of it could be huge.
-        if count > storage.count or (count and last >= storage.count):
-            raise CheckpointError(
-                f"A tensor of shape {shape}, offset {offset} and strides {strides} does not fit into its storage of "
-                f"{storage.count} numbers."
-            )
-        self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
-
-    def array(self):
-        """The tensor as a read-only array on the storage's memory."""
-        base = self.storage.array[self.offset :]
-        strides = [stride * self.storage.dtype.itemsize for stride in self.strides]
-        return np.lib.stride_tricks.as_strided(base, self.shape, strides, writeable=False)
+NUMERIC = r"[<>=|]?(?:[iu][1248]|f[248]|b1)"
+BYTE_ORDERS = ("<", ">", "=", "|")
 
 
 class _Array:
@@ -97,11 +41,8 @@ class _DType:
 
     def numpy(self):
         """The dtype, or None for one that is not of numbers."""
-        try:
-            dtype = np.dtype(self.name)
-        except (TypeError, ValueError):
-            return None
-        return dtype.newbyteorder(self.order) if dtype.kind in NUMERIC else None
+        # np.dtype knows a language of its own, which no text of a file gets to speak.
+        return np.dtype(self.name).newbyteorder(self.order) if re.fullmatch(NUMERIC, self.name) else None
 
 
 def read(stream, persistent=None):
@@ -126,20 +67,19 @@ class _Machine:
     def __init__(self, persistent):
         self.stack, self.marks, self.memo = [], [], {}
         self.persistent = persistent
-        self.made, self.limit = 0, 0
+        self.steps = self.made = self.limit = 0
 
     def run(self, stream):
         start = stream.tell()
         self.limit = COPIES * (stream.seek(0, 2) or stream.tell())
         stream.seek(start)
         try:
-            for count, (opcode, argument, position) in enumerate(pickletools.genops(stream)):
-                if count > MAX_INSTRUCTIONS:
-                    raise CheckpointError(f"The pickle has more than {MAX_INSTRUCTIONS} instructions.")
+            for opcode, argument, position in pickletools.genops(stream):
+                self.step()
                 if opcode.name == "STOP":
-                    return self.stack.pop()
+                    return self.pop(1)[0]
                 if opcode.name in _CONSTANTS:
-                    self.stack.append(argument)
+                    self.stack.append(_constant(argument))
                 elif opcode.name in _LITERALS:
                     self.stack.append(_LITERALS[opcode.name]())
                 elif opcode.name in _STEPS:
@@ -152,8 +92,13 @@ class _Machine:
             raise
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, MemoryError) as e:
             # What the machine's own steps and pickletools raise for broken files.
-            raise CheckpointError(f"The pickle is damaged or cut off: {str(e)[:200]}.") from None
+            raise CheckpointError(f"The pickle is damaged or cut off ({shown(str(e))}).") from None
         raise CheckpointError("The pickle is cut off.")
+
+    def step(self, count=1):
+        self.steps += count
+        if self.steps > MAX_STEPS:
+            raise CheckpointError(f"The pickle has more than {MAX_STEPS} instructions.")
 
     def pop_mark(self):
         start = self.marks.pop()
@@ -200,9 +145,11 @@ class _Machine:
         self.stack[-1].update(_pairs(items))
 
     def find(self, module, name):
+        if type(module) is not str or type(name) is not str:
+            raise CheckpointError("The pickle asks for something by a name that is no text.")
         if (module, name) not in CONSTRUCTORS:
             raise CheckpointError(
-                f"The pickle asks for {module}.{name}"[:150] + ", which weights do not consist of: refused."
+                f"The pickle asks for {shown(module)}, {shown(name)}, which weights do not consist of: refused."
             )
         self.stack.append(CONSTRUCTORS[module, name])
 
@@ -210,6 +157,7 @@ class _Machine:
         function, arguments = self.pop(2)
         if not callable(function) or type(arguments) is not tuple:
             raise CheckpointError("The pickle calls something that is no constructor.")
+        self.step(sum(len(argument) for argument in arguments if type(argument) in (tuple, list, dict)))
         self.stack.append(self.counted(function(*arguments)))
 
     def counted(self, value):
@@ -222,6 +170,8 @@ class _Machine:
     def build(self, _):
         state = self.pop(1)[0]
         value = self.stack[-1]
+        if isinstance(value, _Array | _DType) and (type(state) is not tuple or not 2 <= len(state) <= 9):
+            raise CheckpointError("An array or a dtype has a state that NumPy does not write.")
         if isinstance(value, _Array):
             built = self.counted(_set_array(*state))
             # Whatever refers to the unfinished array by the memo means the finished one.
@@ -229,8 +179,8 @@ class _Machine:
             if value.slot is not None:
                 self.memo[value.slot] = built
         elif isinstance(value, _DType):
-            if state[1] not in ("<", ">", "=", "|"):
-                raise CheckpointError(f"A dtype has the byte order {state[1]!r}.")
+            if type(state[1]) is not str or state[1] not in BYTE_ORDERS:
+                raise CheckpointError(f"A dtype has the byte order {shown(state[1])}.")
             value.order = state[1]
         elif type(value) is not dict:  # an OrderedDict's attributes, PyTorch's _metadata, which nobody needs
             raise CheckpointError("The pickle gives a state to something that has none.")
@@ -241,10 +191,23 @@ class _Machine:
         self.stack.append(self.persistent(self.pop(1)[0]))
 
 
+def _constant(value):
+    if type(value) is int and value.bit_length() > MAX_BITS:
+        raise CheckpointError(f"The pickle has an integer of {value.bit_length()} bits.")
+    return value
+
+
 def _pairs(items):
     if len(items) % 2:
         raise CheckpointError("A dict has a key without a value.")
-    return zip(items[::2], items[1::2], strict=True)
+    return [(_key(key), value) for key, value in zip(items[::2], items[1::2], strict=True)]
+
+
+def _key(key):
+    """A key of a dict, if it is one that checkpoints have; of others, not even the hash is safe to take."""
+    if type(key) in (str, bytes) or (type(key) is int and abs(key) < MAX_KEY):
+        return key
+    raise CheckpointError(f"A dict has the key {shown(key)}; names are text.")
 
 
 def _set_array(version, shape, dtype, fortran, data):
@@ -255,13 +218,13 @@ def _array(data, dtype, shape, order="C"):
     """The array of shape whose memory is data, without a copy where data is bytes."""
     numbers = dtype.numpy() if isinstance(dtype, _DType) else None
     if numbers is None:
-        return Refused(f"an array of {getattr(dtype, 'name', 'objects')!s:.20}")
+        return Refused(f"an array of {shown(dtype.name) if isinstance(dtype, _DType) else 'objects'}")
     if isinstance(data, str):
         data = data.encode("latin-1")  # what Python 2 called a string
-    if not isinstance(data, (bytes, bytearray)) or type(shape) is not tuple or order not in ("C", "F"):
-        raise CheckpointError("An array has no data, no shape or no order.")
-    if any(type(n) is not int or n < 0 for n in shape) or len(shape) > MAX_DIMENSIONS:
-        raise CheckpointError(f"An array has the shape {shape}.")
+    if not isinstance(data, bytes | bytearray) or type(order) is not str or order not in ("C", "F"):
+        raise CheckpointError("An array has no data or no order.")
+    if not are_sizes(shape):
+        raise CheckpointError("An array has a shape that makes no sense.")
     if math.prod(shape) * numbers.itemsize != len(data):
         raise CheckpointError(f"An array of shape {shape} and {numbers} has {len(data)} bytes of data.")
     array = np.frombuffer(data, numbers).reshape(shape, order=order)
@@ -270,13 +233,13 @@ def _array(data, dtype, shape, order="C"):
 
 
 def _reconstruct(subtype, shape, _):
-    if subtype is not _Array or shape != (0,):
-        raise CheckpointError(f"An array is declared with the shape {shape!s:.60} before its data.")
+    if subtype is not _Array or not are_sizes(shape) or shape != (0,):
+        raise CheckpointError("An array is declared with another shape than (0,) before its data.")
     return _Array()
 
 
 def _dtype(name, *_):
-    if not isinstance(name, str):
+    if type(name) is not str:
         raise CheckpointError("A dtype has no name.")
     return _DType(name)
 
@@ -286,13 +249,15 @@ def _scalar(dtype, data):
 
 
 def _encode(text, encoding):
-    if encoding not in ("latin1", "latin-1") or not isinstance(text, str):
+    if type(text) is not str or type(encoding) is not str or encoding not in ("latin1", "latin-1"):
         raise CheckpointError("The pickle encodes text in a way that no array is written in.")
     return text.encode("latin-1")
 
 
 def _ordered_dict(items=()):
-    return dict(items)
+    if type(items) not in (tuple, list) or any(type(item) not in (tuple, list) or len(item) != 2 for item in items):
+        raise CheckpointError("An ordered dict is not made of keys with their values.")
+    return {_key(key): value for key, value in items}
 
 
 def _rebuild_tensor(storage, offset, shape, strides, *_):
@@ -306,6 +271,8 @@ def _rebuild_parameter(tensor, *_):
 
 
 def _size(sizes=()):
+    if type(sizes) not in (tuple, list):
+        raise CheckpointError("A size is not made of integers.")
     return tuple(sizes)
 
 

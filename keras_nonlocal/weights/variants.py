@@ -5,8 +5,8 @@ import re
 
 from keras_nonlocal import errors
 from keras_nonlocal.models import video_resnet
-from keras_nonlocal.weights import reading
-from keras_nonlocal.weights.pickles import CheckpointError
+from keras_nonlocal.weights import affine, reading, slowfast_config
+from keras_nonlocal.weights.values import CheckpointError, shown
 
 # What a file does not tell and its source's code and released models settle, unless the caller says otherwise. None
 # where a source has both.
@@ -21,6 +21,14 @@ CONVENTIONS = {
 AFFINE_GROUP_FRAMES = {"res3": 4}
 OPTIONS = ("stem", "temporal_stride", "pairwise", "pool_size", "pool_before_projection", "scale", "group_frames")
 BLOCK_OPTIONS = ("pairwise", "pool_size", "pool_before_projection", "scale", "use_bias", "use_out_bias", "norm")
+BLOCK_FLAGS = ("pool_before_projection", "scale", "use_bias", "use_out_bias")
+# What a file of our own says of its network, besides `classes`, and how much text and how large numbers that may be.
+SAVED = {
+    *("block_counts", "width", "inflate", "stem", "temporal_stride"),
+    *("norm_frozen", "non_local", "group_frames", "non_local_block"),
+}
+MAX_SAVED = 100_000
+MAX_COUNT = 2**20
 
 
 def arguments(checkpoint, targets, told=None):
@@ -43,44 +51,113 @@ def arguments(checkpoint, targets, told=None):
     if checkpoint.source == reading.OURS:
         return _saved(checkpoint)
     counts, placement = structure({layer for layer, _ in targets})
-    if 0 in counts or ("conv1", "kernel") not in targets:
+    width = _length(targets, ("conv1", "kernel"))
+    if 0 in counts or not width:
         raise CheckpointError(f"{checkpoint.path}: it has no residual network of four stages and a conv1.")
     kernels = {layer: array for (layer, weight), (_, array) in targets.items() if weight == "kernel"}
-    affine = ("conv1_bn", "moving_variance") not in targets
+    is_affine = affine.is_affine(targets)
     found = {
         "block_counts": counts,
-        "width": len(targets["conv1", "kernel"][1]),
+        "width": width,
         "inflate": inflation({layer: k.shape[2] for layer, k in kernels.items() if k.ndim == 5}),
         "non_local": placement,
-        "norm_frozen": affine,
-        "group_frames": dict(AFFINE_GROUP_FRAMES) if affine and checkpoint.source == "official" else {},
+        "norm_frozen": is_affine,
+        "group_frames": dict(AFFINE_GROUP_FRAMES) if is_affine and checkpoint.source == "official" else {},
         **{name: CONVENTIONS[checkpoint.source][name] for name in ("stem", "temporal_stride")},
     }
     if not found["inflate"] and checkpoint.source == "mmaction2":
         found |= {"stem": "official", "temporal_stride": 2}  # its C2D class is the official "new" network
-    if (classifier := targets.get(("pred", "kernel"))) is not None:
-        found["classes"] = len(classifier[1])
+    if (classes := _length(targets, ("pred", "kernel"))) is not None:
+        found["classes"] = classes
+    said = configured(checkpoint)
+    try:
+        if said and said.detection and classes is not None:
+            raise CheckpointError(
+                "its configuration has DETECTION.ENABLE, so its classifier looks at boxes; load it into a model "
+                "without a classifier."
+            )
+        if said and "group_frames" not in told:
+            found["group_frames"] = slowfast_config.group_frames(said, placement.keys())
+        found["non_local_block"] = _block(checkpoint, targets, placement, said, told) if placement else {}
+    except CheckpointError as e:
+        raise CheckpointError(f"{checkpoint.path}: {e}") from None
     found |= {name: told[name] for name in ("stem", "temporal_stride", "group_frames") if name in told}
     found["group_frames"] = {stage: n for stage, n in (found["group_frames"] or {}).items() if stage in placement}
-    found["non_local_block"] = _block(checkpoint, targets, placement, told) if placement else {}
     return found
+
+
+def check_activation(checkpoint):
+    """Raises CheckpointError if a checkpoint's classifier does not end in a softmax, as a model with `window` does."""
+    said = configured(checkpoint)
+    if said and said.activation not in (None, "softmax"):
+        raise CheckpointError(
+            f"{checkpoint.path}: its configuration has MODEL.HEAD_ACT {shown(said.activation)}, and `window` averages "
+            "a softmax; leave `window` out to get the logits."
+        )
+
+
+def configured(checkpoint):
+    """The Settings of a SlowFast checkpoint's configuration, or None where it has none."""
+    if checkpoint.source != "slowfast" or checkpoint.config is None:
+        return None
+    try:
+        return slowfast_config.settings(checkpoint.config)
+    except CheckpointError as e:
+        raise CheckpointError(f"{checkpoint.path}: {e}") from None
+
+
+def _length(targets, target):
+    """The first size of a tensor, or None where there is no such tensor or it has no size."""
+    return len(targets[target][1]) if target in targets and targets[target][1].ndim else None
 
 
 def _saved(checkpoint):
     """The arguments that saving.save has put into a safetensors file of our own."""
     try:
+        if len(checkpoint.config or "") > MAX_SAVED:
+            raise ValueError
         found = json.loads(checkpoint.config or "")
         found["block_counts"] = tuple(found["block_counts"])
         if "pool_size" in found["non_local_block"]:
             found["non_local_block"]["pool_size"] = tuple(found["non_local_block"]["pool_size"])
-        missing = {"width", "inflate", "non_local", "norm_frozen", "group_frames", "stem", "temporal_stride"} - set(
-            found
-        )
+        valid = _are_saved(found)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        missing = True
-    if missing:
+        valid = False
+    if not valid:
         raise CheckpointError(f"{checkpoint.path}: it does not say what network it is of, as ours do.")
     return found
+
+
+def _are_saved(found):
+    """Whether these are all arguments of a network of ours, of the types that they have."""
+    stages, counts, block = video_resnet.STAGES, found["block_counts"], found["non_local_block"]
+
+    def is_of_stages(values, is_valid):
+        return type(values) is dict and all(stage in stages and is_valid(value) for stage, value in values.items())
+
+    def are_places(indices):
+        return type(indices) is list and all(type(i) is int and 0 <= i < max(counts) for i in indices)
+
+    return (
+        found.keys() - {"classes"} == SAVED
+        and len(counts) == len(stages)
+        and all(map(_is_count, (*counts, found["width"], found.get("classes", 1))))
+        and found["inflate"] in video_resnet.INFLATIONS
+        and found["stem"] in video_resnet.STEMS
+        and found["temporal_stride"] in (2, 8)
+        and type(found["norm_frozen"]) is bool
+        and is_of_stages(found["non_local"], are_places)
+        and is_of_stages(found["group_frames"], _is_count)
+        and block.keys() <= set(BLOCK_OPTIONS)
+        and block.get("norm") in ("batch_norm", None)
+        and type(block.get("pairwise", "")) is str
+        and all(map(_is_count, block.get("pool_size", ())))
+        and all(type(block.get(option, True)) is bool for option in BLOCK_FLAGS)
+    )
+
+
+def _is_count(value):
+    return type(value) is int and 0 < value <= MAX_COUNT
 
 
 def structure(layers):
@@ -109,7 +186,7 @@ def inflation(frames):
     return None
 
 
-def _block(checkpoint, targets, placement, told):
+def _block(checkpoint, targets, placement, said, told):
     """Arguments of the non-local blocks, which are all alike."""
     stage, indices = next(iter(placement.items()))
     layer = f"{stage}_{indices[0]}_nonlocal"
@@ -117,20 +194,29 @@ def _block(checkpoint, targets, placement, told):
     def has(weight):
         return (layer, weight) in targets
 
-    config = _configured(checkpoint.config)
+    conventions = CONVENTIONS[checkpoint.source]
     if has("w_f"):
         pairwise = "concatenation"
     elif not has("theta/kernel"):
         pairwise = "gaussian"
     else:
-        pairwise = config.get("pairwise", CONVENTIONS[checkpoint.source]["pairwise"])
-    pooled = True
-    if checkpoint.source == "mmaction2":
-        pooled = any(re.search(r"non_local_block\.g\.0\.", name) for name, _ in targets.values())
-    conventions = CONVENTIONS[checkpoint.source]
+        pairwise = (said and said.pairwise) or conventions["pairwise"]
+    pool_size = (1, 2, 2)
+    if checkpoint.source == "mmaction2" and not any(
+        re.search(r"non_local_block\.g\.0\.", name) for name, _ in targets.values()
+    ):
+        pool_size = (1, 1, 1)
+    if said and said.pool_sizes and "pool_size" not in told:
+        sizes = sorted({said.pool_sizes[stage] for stage in placement})
+        if len(sizes) > 1:
+            raise CheckpointError(
+                f"its configuration's NONLOCAL.POOL differ between the stages, {', '.join(map(str, sizes))}; in our "
+                "networks they are alike."
+            )
+        pool_size = sizes[0]
     found = {
         "pairwise": pairwise,
-        "pool_size": (1, 2, 2) if pooled else (1, 1, 1),
+        "pool_size": pool_size,
         "pool_before_projection": conventions["pool_before_projection"],
         "scale": conventions["scale"],
         "use_bias": has("g/bias"),
@@ -138,19 +224,6 @@ def _block(checkpoint, targets, placement, told):
         "norm": "batch_norm" if has("norm/gamma") else None,
     }
     return found | {name: told[name] for name in BLOCK_OPTIONS if name in told}
-
-
-def _configured(text):
-    """What SlowFast's configuration, a YAML text, says of the blocks, in our words."""
-    found = {}
-    section = re.search(r"^NONLOCAL:\n((?:[ -].*\n?)*)", text or "", re.M)
-    if not section:
-        return found
-    instantiation = re.search(r"^\s+INSTANTIATION:\s*(\w+)", section[1], re.M)
-    forms = {"softmax": "embedded_gaussian", "dot_product": "dot_product"}
-    if instantiation and instantiation[1] in forms:
-        found["pairwise"] = forms[instantiation[1]]
-    return found
 
 
 def differences(expected, layers):
@@ -169,8 +242,8 @@ def differences(expected, layers):
         if must is not None and has != must:
             found.append(f"`{option}` is {has!r} and must be {must!r}{where}")
 
-    pool1, conv1 = layers["pool1"], layers["conv1"]
-    compare("temporal_stride", 8 if conv1.strides[0] == 2 else 2, expected["temporal_stride"])
+    pool1 = layers["pool1"]
+    compare("temporal_stride", _temporal_stride(layers), expected["temporal_stride"])
     if ("pool1_pad" in layers, pool1.pool_size[0]) != _stem(expected["stem"], pool1.strides[0] == 2):
         has = next(
             stem for stem in video_resnet.STEMS
@@ -191,6 +264,21 @@ def differences(expected, layers):
         if layer.group_frames != must["group_frames"]:
             found.append(f"`group_frames` is {layer.group_frames} and must be {must['group_frames']} in {name}")
     return found
+
+
+def completed(expected, layers):
+    """What `arguments` returned, with what no file tells as the model has it that was loaded: {name: layer}."""
+    blocks = [layer for layer in layers.values() if hasattr(layer, "pool_before_projection")]
+    found = {**expected, "non_local_block": dict(expected["non_local_block"])}
+    if found["temporal_stride"] is None:
+        found["temporal_stride"] = _temporal_stride(layers)
+    if blocks and found["non_local_block"].get("pairwise") is None:
+        found["non_local_block"]["pairwise"] = blocks[0].pairwise
+    return found
+
+
+def _temporal_stride(layers):
+    return 8 if layers["conv1"].strides[0] == 2 else 2
 
 
 def _stem(name, strides):

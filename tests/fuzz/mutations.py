@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 CORPUS = pathlib.Path(__file__).parent / "corpus"
 CASES = int(os.environ.get("FUZZ_CASES", "0"))
 
+EDITS = ("replace", "insert", "delete", "repeat", "splice", "cut", "token")
+
 fuzzing = settings(
     max_examples=CASES or 300,
     derandomize=not CASES,
@@ -38,7 +40,7 @@ def mutated(draw, files, tokens=()):
     for _ in range(draw(st.integers(0, 8))):
         at = draw(st.integers(0, len(data)))
         length = draw(st.integers(0, 64))
-        edit = draw(st.sampled_from(["replace", "insert", "delete", "repeat", "splice", "cut", *["token"] * bool(tokens)]))
+        edit = draw(st.sampled_from(EDITS if tokens else EDITS[:-1]))
         if edit == "replace":
             data[at : at + length] = draw(st.binary(min_size=0, max_size=length))
         elif edit == "insert":

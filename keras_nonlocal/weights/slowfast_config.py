@@ -1,0 +1,208 @@
+"""What SlowFast's configuration, a YAML text in its checkpoints, says of the function that the weights are of.
+
+Reads as much of YAML as SlowFast writes: sections of keys with scalars and nested lists of them. A setting that changes
+what the network computes is used, or the checkpoint is refused; what only matters in training is not looked at.
+"""
+
+import dataclasses
+import json
+import re
+
+from keras_nonlocal.models import video_resnet
+from keras_nonlocal.weights.values import CheckpointError, shown
+
+MAX_TEXT = 200_000
+MAX_DEPTH = 8
+FORMS = {"softmax": "embedded_gaussian", "dot_product": "dot_product"}
+# Of these, a network of ours has the values listed and no other.
+SETTINGS = {
+    ("MODEL", "ARCH"): ["c2d", "i3d"],
+    ("NONLOCAL", "INSTANTIATION"): list(FORMS),
+    ("RESNET", "TRANS_FUNC"): ["bottleneck_transform"],
+    ("RESNET", "STRIDE_1X1"): [False],
+    ("RESNET", "NUM_GROUPS"): [1],
+    ("RESNET", "SPATIAL_STRIDES"): [[[1], [2], [2], [2]]],
+    ("RESNET", "SPATIAL_DILATIONS"): [[[1], [1], [1], [1]]],
+    ("BN", "NORM_TYPE"): ["batchnorm", "sync_batchnorm", "sync_batchnorm_apex"],
+    ("BN", "EPSILON"): [1e-5],
+    ("DATA", "INPUT_CHANNEL_NUM"): [[3]],
+    ("DATA", "REVERSE_INPUT_CHANNEL"): [False],
+}
+SECTIONS = {section for section, _ in SETTINGS} | {"DETECTION"}
+# After pool2, which ARCH c2d and i3d have.
+FRAMES_PER_POSITION = {"res2": 1, "res3": 2, "res4": 2, "res5": 2}
+STRANGE = "its configuration `cfg` is not written as SlowFast writes it."
+_WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False, "null": None, "~": None}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a configuration says; None for what it does not.
+
+    Args:
+      pairwise: form of the non-local blocks.
+      pool_sizes: {stage: (T, H, W)} of them.
+      groups: {stage: into how many groups a clip's frames fall}, without those of one group.
+      frames: of a clip.
+      detection: whether the classifier takes boxes.
+      activation: of the classifier in the test.
+      pixels: how frames are scaled, in words.
+    """
+
+    pairwise: str | None
+    pool_sizes: dict
+    groups: dict
+    frames: int | None
+    detection: bool
+    activation: str | None
+    pixels: str | None
+
+
+def settings(text):
+    """The Settings of a configuration.
+
+    Raises:
+      CheckpointError: for a text that is none, or a setting that no network of ours has.
+    """
+    found = _sections(text)
+    if not found:
+        raise CheckpointError(STRANGE)
+
+    def get(section, key):
+        return found.get(section, {}).get(key)
+
+    for (section, key), values in SETTINGS.items():
+        value = get(section, key)
+        if value is not None and value not in values:
+            can = " or ".join(map(_shown, values))
+            raise CheckpointError(f"its configuration has {section}.{key} {_shown(value)}; our networks have {can}.")
+    pools = _by_stage(get("NONLOCAL", "POOL"), "NONLOCAL.POOL", lambda p: isinstance(p, list) and len(p) == 3)
+    groups = _by_stage(get("NONLOCAL", "GROUP"), "NONLOCAL.GROUP", _is_count)
+    if not all(_is_count(size) for pool in pools.values() for size in pool):
+        raise CheckpointError("its configuration's NONLOCAL.POOL are not three positive integers for each stage.")
+    frames = get("DATA", "NUM_FRAMES")
+    return Settings(
+        pairwise=FORMS.get(get("NONLOCAL", "INSTANTIATION")),
+        pool_sizes={stage: tuple(pool) for stage, pool in pools.items()},
+        groups={stage: count for stage, count in groups.items() if count > 1},
+        frames=frames if _is_count(frames) else None,
+        detection=bool(get("DETECTION", "ENABLE")),
+        activation=get("MODEL", "HEAD_ACT"),
+        pixels=_pixels(get("DATA", "MEAN"), get("DATA", "STD")),
+    )
+
+
+def group_frames(said, stages):
+    """{stage: frames that a position of its non-local blocks sees} of Settings, for the stages that have such blocks.
+
+    SlowFast says into how many groups a clip falls; how long these are, its number of frames says.
+    """
+    found = {}
+    for stage in sorted(said.groups.keys() & stages):
+        positions, rest = divmod((said.frames or 0) // FRAMES_PER_POSITION[stage], said.groups[stage])
+        if not positions or rest:
+            raise CheckpointError(
+                f"its configuration has {said.groups[stage]} NONLOCAL.GROUP in {stage}, into which DATA.NUM_FRAMES "
+                f"{said.frames} do not fall; give `group_frames`."
+            )
+        found[stage] = positions
+    return found
+
+
+def _pixels(mean, deviation):
+    """What a network wants of its frames, or None where that is not said."""
+
+    def are_of_pixels(values):
+        return (
+            isinstance(values, list)
+            and len(values) == 3
+            and all(type(n) in (int, float) and abs(n) < 1e4 for n in values)
+        )
+
+    if are_of_pixels(mean) and are_of_pixels(deviation):
+        return f"RGB in [0, 1], (x - {mean}) / {deviation}"
+    return None
+
+
+def _by_stage(value, name, is_valid):
+    """{stage: setting of the only pathway} of a list for each stage of a list for each pathway."""
+    if value is None:
+        return {}
+    stages = video_resnet.STAGES
+    if not isinstance(value, list) or len(value) != len(stages):
+        raise CheckpointError(f"its configuration's {name} must have {len(stages)} stages; it is {_shown(value)}.")
+    if not all(isinstance(pathways, list) and pathways and is_valid(pathways[0]) for pathways in value):
+        raise CheckpointError(f"its configuration's {name} makes no sense: {_shown(value)}.")
+    return {stage: pathways[0] for stage, pathways in zip(stages, value, strict=True)}
+
+
+def _is_count(value):
+    return type(value) is int and 0 < value <= 10_000
+
+
+def _shown(value):
+    return json.dumps(value)[:80] if isinstance(value, list) else shown(value)
+
+
+def _sections(text):
+    """{section: {key: value}} of the SECTIONS in a YAML text."""
+    if len(text) > MAX_TEXT:
+        raise CheckpointError(f"its configuration `cfg` has more than {MAX_TEXT} characters.")
+    lines = [line for line in text.splitlines() if line.strip() not in ("", "---") and line.lstrip()[0] != "#"]
+    found = {name: (rest, inner) for name, rest, inner in _entries(lines) if name in SECTIONS}
+    if any(rest or not inner for rest, inner in found.values()):
+        raise CheckpointError(STRANGE)
+    return {name: _mapping(inner) for name, (_, inner) in found.items()}
+
+
+def _entries(lines):
+    """(key, rest of its line, lines that belong to it) of each key of a mapping."""
+    found = []
+    for line in lines:
+        key = re.match(r"( *)([\w.-]+):(?: +(.*))?$", line)
+        indent = len(line) - len(line.lstrip(" "))
+        if key and (not found or indent <= found[0][0]):
+            found.append((indent, key[2], (key[3] or "").strip(), []))
+        elif not found or line.lstrip(" ")[0] == "\t" or (indent <= found[0][0] and line.lstrip()[0] != "-"):
+            raise CheckpointError(STRANGE)  # what may be a key must not be taken for a part of the one before
+        else:
+            found[-1][3].append(line)
+    return [(name, rest, inner) for _, name, rest, inner in found]
+
+
+def _mapping(lines):
+    return {name: _value([rest] if rest else [], inner) for name, rest, inner in _entries(lines)}
+
+
+def _value(first, lines, depth=0):
+    """A scalar, or a list in either style; None for a mapping, of which none is looked at."""
+    if depth > MAX_DEPTH:
+        raise CheckpointError(STRANGE)
+    if not first and lines and lines[0].lstrip().startswith("-"):
+        return _sequence(lines, depth)
+    if not first and lines and re.match(r" *\w+:", lines[0]):
+        return None
+    return _scalar(" ".join(part.strip() for part in [*first, *lines]))
+
+
+def _sequence(lines, depth):
+    indent = len(lines[0]) - len(lines[0].lstrip())
+    items = []
+    for line in lines:
+        if line[: indent + 1] == " " * indent + "-":
+            items.append([" " * (indent + 1) + line[indent + 1 :]])
+        elif not items:
+            raise CheckpointError(STRANGE)
+        else:
+            items[-1].append(line)
+    return [_value([], item, depth + 1) for item in items]
+
+
+def _scalar(text):
+    text = text.split(" #")[0].strip()
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text.strip("'\"")
