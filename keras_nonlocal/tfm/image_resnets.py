@@ -1,6 +1,8 @@
 """Weights of ResNets of images, tfm's and keras.applications', named as in the paper and scaled as ours want them."""
 
 import dataclasses
+import warnings
+import zipfile
 
 import keras
 import numpy as np
@@ -134,12 +136,16 @@ def read_keras(path, block_counts, epsilon, pixels):
     # A file by name fills what it has; what it has not stays recognisable.
     model.set_weights([np.full(weight.shape, np.nan, "float32") for weight in model.get_weights()])
     try:
-        model.load_weights(path, **({"by_name": True} if _is_legacy(path) else {}))
-    except (ValueError, KeyError, OSError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", np.exceptions.ComplexWarning)  # Keras would drop the imaginary parts
+            model.load_weights(path, **({"by_name": True} if _is_legacy(path) else {}))
+    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile, np.exceptions.ComplexWarning) as error:
         raise errors.UserError(f"{path} is no file of {KERAS_MODELS[block_counts]}: {_first_line(error)}") from error
     missing = sorted({layer.name for layer in model.layers for w in layer.get_weights() if np.isnan(w).any()})
     if missing:
         raise errors.UserError(f"{path} is no file of {KERAS_MODELS[block_counts]}: it lacks {', '.join(missing[:5])}")
+    if not all(np.isfinite(weight).all() for weight in model.get_weights()):
+        raise errors.UserError(f"{path} has numbers that are not finite.")
 
     def unit(name):
         conv, norm = model.get_layer(f"{name}_conv"), model.get_layer(f"{name}_bn")
