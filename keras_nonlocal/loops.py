@@ -38,36 +38,28 @@ def with_gradients(forward, backward):
 
     Args:
       forward: from the inputs to (y, saved), where saved is a tensor that backward wants to keep, or None.
-      backward: from (inputs, y, saved, dy) to the gradients in the inputs, in operations that can be differentiated.
-        y and the inputs may stand in them as they are, what is saved by way of `known`. y and saved are None where
-        backward has to do without.
+      backward: from (inputs, saved, dy) to the gradients in the inputs, in operations that can be differentiated; what
+        is saved may stand in them by way of `known` only, and is None where backward has to do without.
 
     Returns:
       The function, from inputs to y.
     """
 
+    @tf.custom_gradient
     def function(*inputs):
-        differentiable = None
+        # Hidden from any tape, which would otherwise keep every step of a loop that runs eagerly.
+        y, saved = forward(*map(tf.stop_gradient, inputs))
 
-        @tf.custom_gradient
-        def operation(*inputs):
-            # Hidden from any tape, which would otherwise keep every step of a loop that runs eagerly.
-            y, saved = forward(*map(tf.stop_gradient, inputs))
+        def gradients(dy):
+            # A SavedModel keeps the gradient of an operation, but not the gradient of an operation in that.
+            kept = None if save_context.in_save_context() else saved
+            # Nothing of the way back before it is its turn: what it needs no dy for could otherwise be computed while
+            # the way forward still holds its own matrices.
+            with tf.control_dependencies([y, dy]):
+                firsts = backward(inputs, kept, dy)
+            return tuple(tf.cast(first, x.dtype) for first, x in zip(firsts, inputs, strict=True))
 
-            def gradients(dy):
-                # Forward-mode differentiation asks before there is a y that could be differentiated. A SavedModel
-                # keeps the gradient of an operation, but not the gradient of an operation in that.
-                alone = differentiable is None or save_context.in_save_context()
-                # Nothing of the way back before it is its turn: what it needs no dy for could otherwise be computed
-                # while the way forward still holds its own matrices.
-                with tf.control_dependencies([y, dy]):
-                    firsts = backward(inputs, *((None, None) if alone else (differentiable, saved)), dy)
-                return tuple(tf.cast(first, x.dtype) for first, x in zip(firsts, inputs, strict=True))
-
-            return y, gradients
-
-        differentiable = operation(*inputs)
-        return differentiable
+        return y, gradients
 
     return function
 

@@ -28,7 +28,7 @@ def relu_sums(a, b, v):
         a, b, _ = inputs
         return tf.zeros_like(a), tf.zeros_like(b), _sums(b, a, dactive)[1]
 
-    def backward(inputs, y, active, dy):
+    def backward(inputs, active, dy):
         a, b, v = inputs
         active = loops.known(active, lambda *inputs: _sums(*inputs)[1], active_gradients, a, b, v)
         # dy/da_i is the sum of the active v, and ReLU(a_i + b_j) is as much a function of j summed over i.
