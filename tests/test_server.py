@@ -19,6 +19,7 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -452,6 +453,13 @@ def make_request(signature_name="double", name="clips", **inputs):
     return request
 
 
+def tensor_proto(dtype, sizes, **values):
+    """A TensorProto as nobody's library writes it."""
+    dtype = getattr(dtype, "as_datatype_enum", dtype)
+    shape = tensor_shape_pb2.TensorShapeProto(dim=[{"size": size} for size in sizes])
+    return tensor_pb2.TensorProto(dtype=dtype, tensor_shape=shape, **values)
+
+
 def assert_fails(function, request, code, text):
     with pytest.raises(grpc.RpcError) as caught:
         function(request, timeout=30)
@@ -540,20 +548,52 @@ class TestGrpc:
         request.output_filter[:] = ["y", "y"]
         assert_fails(stubs[0].Predict, request, INVALID, "duplicate output tensor alias: y")
 
-    def test_hostile_tensors(self, stubs):
-        request = make_request(x=ROW)
-        proto = request.inputs["x"]
-        proto.tensor_shape.dim[0].size = 2**40  # one value may stand for all: this is 12 TB
-        assert_fails(stubs[0].Predict, request, INVALID, "too large")
-        proto.tensor_shape.dim[0].size = -1
-        assert_fails(stubs[0].Predict, request, INVALID, "not fully defined")
-        proto.tensor_shape.dim[0].size = 2
-        assert_fails(stubs[0].Predict, request, INVALID, "tensor parsing error")
-        proto.dtype = 9999
-        assert_fails(stubs[0].Predict, request, INVALID, "tensor parsing error")
-        proto.dtype = tf.resource.as_datatype_enum
-        assert_fails(stubs[0].Predict, request, INVALID, "tensor parsing error|but resource is provided")
+    @pytest.mark.parametrize(
+        "proto, text",
+        [
+            # One value, or none, stands for all.
+            (tensor_proto(tf.float32, [2**40, 3], float_val=[1]),
+             "x is too large: its shape .* makes 13194139533312 bytes of the 23 sent, allowed are 67108887; send all"),
+            (tensor_proto(tf.string, [3000], string_val=[b"a", bytes(25_000)]), "x is too large"),
+            (tensor_proto(tf.string, [3_000_000]), "x is too large"),
+            (tensor_proto(tf.float16, [2**26], half_val=[1]), "x is too large"),
+            (tensor_proto(tf.int64, [2**24]), "x is too large"),
+            (tensor_proto(tf.float32, [2**62, 2**62], float_val=[1]), "x is too large"),
+            (tensor_proto(tf.float32, [1] * 300, float_val=[1]), "x is too large: it has 300 dimensions"),
+            (tensor_proto(tf.float32, [-1, 3], float_val=[1]), "tensor parsing error: x$"),
+            (tensor_proto(tf.float32, [2**62, -(2**62)], float_val=[1]), "tensor parsing error: x$"),
+            (tensor_proto(tf.float32, [1, 3], tensor_content=bytes(11)), "tensor parsing error: x$"),
+            (tensor_proto(tf.float32, [1, 3], tensor_content=bytes(16)), "tensor parsing error: x$"),
+            (tensor_proto(tf.string, [9], tensor_content=b"\xff\xff\xff\xff\x7f"), "tensor parsing error: x$"),
+            (tensor_proto(9999, [1, 3]), "tensor parsing error: x$"),
+            (tensor_proto(tf.resource, [1]), r"^Expects arg\[0\] to be float but resource is provided"),
+            (tensor_proto(tf.variant, [1]), r"^Expects arg\[0\] to be float but variant is provided"),
+            (tensor_proto(tf.float32, [0, 2**62, 2**62]), "Shape of input x"),
+        ],
+    )
+    def test_hostile_tensors(self, stubs, proto, text):
+        request = make_request()
+        request.inputs["x"].CopyFrom(proto)
+        assert_fails(stubs[0].Predict, request, INVALID, text)
         assert stubs[0].Predict(make_request(x=ROW)).outputs
+
+    @pytest.mark.parametrize(
+        "signature_name, alias, proto, expected",
+        [
+            ("double", "x", tensor_proto(tf.float32, [1, 3], float_val=[1, 2]), [2, 4, 4]),
+            ("double", "x", tensor_proto(tf.float32, [1, 3]), [0, 0, 0]),
+            ("double", "x", tensor_proto(tf.float32, [1, 3], float_val=[1, 2, 3, 4]), [2, 4, 6]),
+            ("double", "x", tensor_proto(tf.float32, [1, 3], double_val=[1]), [0, 0, 0]),
+            ("pixels", "pixels", tensor_proto(tf.uint8, [3], int_val=[255, 257]), [255, 1, 1]),
+            ("echo", "s", tensor_proto(tf.string, [2], tensor_content=b"\x01\x02abb"), [b"a", b"bb"]),
+            ("echo", "s", tensor_proto(tf.string, [100], string_val=[bytes(1000)]), [bytes(1000)] * 100),
+        ],
+    )
+    def test_tensors_written_in_unusual_ways(self, stubs, signature_name, alias, proto, expected):
+        request = make_request(signature_name)
+        request.inputs[alias].CopyFrom(proto)
+        outputs = stubs[0].Predict(request).outputs
+        assert tf.make_ndarray(outputs["echo" if alias == "s" else "y"]).ravel().tolist() == expected
 
     def test_long_errors_are_cut(self, stubs):
         request = make_request(x=ROW)

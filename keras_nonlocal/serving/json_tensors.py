@@ -47,7 +47,7 @@ def read_inputs(document, specs):
         specs: dict of input alias to tf.TensorSpec.
 
     Returns:
-        (arrays, by_row): dict of alias to numpy array, and whether the format was `instances`.
+        (tensors, by_row): dict of alias to tf.Tensor, and whether the format was `instances`.
 
     Raises:
         RequestError: the values do not make tensors of the inputs' dtypes.
@@ -55,11 +55,11 @@ def read_inputs(document, specs):
     if "instances" in document and "inputs" in document:
         raise _bad(f"JSON Value: {_text(document)} Not formatted correctly expecting only one of 'inputs' or "
                    "'instances' keys to exist ")
-    if "instances" in document:
-        return _read_instances(document, specs), True
-    if "inputs" in document:
-        return _read_columns(document["inputs"], specs), False
-    raise _bad("Missing 'inputs' or 'instances' key")
+    by_row = "instances" in document
+    if not by_row and "inputs" not in document:
+        raise _bad("Missing 'inputs' or 'instances' key")
+    arrays = _read_instances(document, specs) if by_row else _read_columns(document["inputs"], specs)
+    return {alias: tf.constant(array, specs[alias].dtype) for alias, array in arrays.items()}, by_row
 
 
 def write_outputs(arrays, by_row):

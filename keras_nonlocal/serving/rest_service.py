@@ -251,8 +251,8 @@ def _predict(servable, body):
     name = json_tensors.signature_name(document) or DEFAULT_SIGNATURE
     signature = select_signature(servable, name, "INVALID_ARGUMENT",
                                  'Serving signature name: "{}" not found in signature def')
-    arrays, by_row = json_tensors.read_inputs(document, signature.inputs)
-    return json_tensors.write_outputs(signature.run(arrays), by_row)
+    tensors, by_row = json_tensors.read_inputs(document, signature.inputs)
+    return json_tensors.write_outputs(signature.run(tensors), by_row)
 
 
 def _metadata(name, servable):
