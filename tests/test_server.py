@@ -783,16 +783,18 @@ class TestScript:
         assert f"error: port {port} is already in use on 127.0.0.1; stop the program that has it" in error
         assert "Traceback" not in out + error
 
-    def test_hands_over_to_tensorflow_serving(self, tmp_path):
-        """A program of that name on PATH gets the flags; this one only prints them."""
+    def test_hands_over_to_tensorflow_serving(self, tmp_path, monkeypatch):
+        """A program of that name on PATH gets the flags, and oneDNN's switch; this one only prints them."""
         (tmp_path / "clips" / "1").mkdir(parents=True)
         program = tmp_path / "tensorflow_model_server"
-        program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+        program.write_text('#!/bin/sh\nprintf "%s\\n" "$@" "$TF_ENABLE_ONEDNN_OPTS"\n')
         program.chmod(0o755)
         with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
             ports = [holder.getsockname()[1] for holder in (one, two)]
         flags = (f"--port={ports[0]}", f"--rest_api_port={ports[1]}")
+        monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
         with self.start(tmp_path / "clips", *flags, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}) as process:
             out, _ = process.communicate(timeout=300)
         assert process.returncode == 0
-        assert out.splitlines()[1:] == [*flags, "--model_name=clips", f"--model_base_path={tmp_path / 'clips'}"]
+        expected = [*flags, "--model_name=clips", f"--model_base_path={tmp_path / 'clips'}", "--grpc_max_threads=64"]
+        assert out.splitlines()[1:] == [*expected, "1"]

@@ -19,6 +19,7 @@ from keras_nonlocal.serving.servable import Model
 
 _TENSORFLOW_SERVING = "tensorflow_model_server"
 _GRPC_THREADS = 32
+_TENSORFLOW_SERVING_THREADS = 64  # of gRPC; its default is 4 for each CPU, and calls beyond that are refused
 
 
 def run(model_base_path, model_name, host="127.0.0.1", port=8500, rest_api_port=8501):
@@ -184,6 +185,7 @@ def _exec_tensorflow_serving(program, base_path, model_name, port, rest_api_port
         f"--rest_api_port={rest_api_port}",
         f"--model_name={model_name}",
         f"--model_base_path={base_path}",
+        f"--grpc_max_threads={_TENSORFLOW_SERVING_THREADS}",
     ]
     _print(f"TensorFlow Serving takes over, on all addresses of this machine: {' '.join(command)}")
     os.execv(program, command)
