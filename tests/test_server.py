@@ -182,6 +182,10 @@ class TestRestFormats:
             200, {"outputs": [[2.0, 4.0, 6.0]]})
         assert predict(local, {"signature_name": "double", "inputs": {"x": [[1, 2, 3]]}})[0] == 200
 
+    def test_of_a_key_that_comes_twice_the_first_counts(self, local):
+        body = b'{"signature_name": "double", "inputs": {"x": [[1, 2, 3]], "x": [[0, 0, 0]]}, "inputs": 1}'
+        assert predict(local, body) == (200, {"outputs": [[2.0, 4.0, 6.0]]})
+
     def test_scalar_outputs_by_column_only(self, local):
         assert predict(local, {"signature_name": "total", "inputs": [[1, 2, 3]]}) == (
             200, {"outputs": {"scalar": 6.0, "name": "total"}})

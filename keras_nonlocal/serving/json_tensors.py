@@ -18,7 +18,7 @@ def parse(body):
     if not body:
         raise _bad("JSON Parse error: The document is empty")
     try:
-        document = json.loads(body.decode("utf-8"))
+        document = json.loads(body.decode("utf-8"), object_pairs_hook=_first_of_each)
     except json.JSONDecodeError as error:
         raise _bad(f"JSON Parse error: {error.msg}. at offset: {error.pos}") from error
     except ValueError as error:  # not UTF-8, or a number of thousands of digits
@@ -28,6 +28,12 @@ def parse(body):
     if not isinstance(document, dict):
         raise _bad(f"JSON Value: {_text(document)} Is not object")
     return document
+
+
+def _first_of_each(pairs):
+    """Makes an object of its keys and values; of a key that comes twice the first counts, as in TensorFlow Serving."""
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else dict(reversed(pairs))
 
 
 def signature_name(document):
@@ -112,6 +118,7 @@ def _read_named_rows(rows, specs):
             raise _bad(f"Expecting object but got list at item {position} of input list")
         for key in row:
             if key not in specs:
+                key = key[:_VALUE_TEXT_LIMIT]
                 raise _bad(f"Failed to process element: {position} key: {key} of 'instances' list. "
                            f"Error: INVALID_ARGUMENT: JSON object: does not have named input: {key}")
         if len(row) < len(specs):
