@@ -325,6 +325,7 @@ class TestRestErrors:
             ({"signature_name": "echo", "inputs": [{"b64": "YQ==", "c": 1}]}, "not formatted correctly for base64"),
             (b'{"signature_name": "echo", "instances": ["\\ud800"]}', "not valid Unicode"),
             (b'{"signature_name": "double", "instances": [[1e39, 0, 0]]}', "without loss of precision"),
+            (b'{"signature_name": "double", "instances": [[0, Infinity, -1e999]]}', "Number too big to be stored in"),
             (b'{"signature_name": "double", "instances": [[' + b"9" * 400 + b", 0, 0]]}", "without loss of precision"),
             (b'{"signature_name": "double", "instances": [[' + b"9" * 5000 + b", 0, 0]]}", "JSON Parse error"),
             (b'{"instances": ' + b"[" * 100000, "JSON Parse error: The document is nested too deeply"),

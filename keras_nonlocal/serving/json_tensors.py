@@ -3,6 +3,7 @@
 import base64
 import itertools
 import json
+import math
 
 import numpy as np
 import tensorflow as tf
@@ -19,7 +20,8 @@ def parse(body):
     if not body:
         raise _bad("JSON Parse error: The document is empty")
     try:
-        document = json.loads(body.decode("utf-8"), object_pairs_hook=_first_of_each)
+        # NaN and Infinity are of a type of their own: a float that is infinite was a number too big.
+        document = json.loads(body.decode("utf-8"), object_pairs_hook=_first_of_each, parse_constant=np.float64)
     except json.JSONDecodeError as error:
         raise _bad(f"JSON Parse error: {error.msg}. at offset: {error.pos}") from error
     except ValueError as error:  # not UTF-8, or a number of thousands of digits
@@ -210,7 +212,7 @@ def _leaves(values, dtype):
             if not dtype.min <= value <= dtype.max:
                 raise _type_error(value, dtype)
     elif dtype in (tf.float32, tf.float64):
-        _check_types(values, (int, float), dtype)
+        _check_types(values, (int, float, np.float64), dtype)
         return _read_floats(values, dtype)
     else:
         raise RequestError("UNIMPLEMENTED", f"Conversion of JSON Value: {_text(values[:1])} to type: "
@@ -231,6 +233,8 @@ def _read_floats(values, dtype):
             array = wide.astype(dtype.as_numpy_dtype)
         except OverflowError:
             raise _lossy(max(values, key=abs), dtype) from None
+    if np.isinf(wide).any() and any(type(value) is float and math.isinf(value) for value in values):
+        raise _bad("JSON Parse error: Number too big to be stored in double.")
     overflown = np.isinf(array) & np.isfinite(wide)
     if overflown.any():
         raise _lossy(values[int(np.argmax(overflown))], dtype)

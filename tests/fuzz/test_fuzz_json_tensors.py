@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 
 import numpy as np
 import pytest
@@ -41,7 +42,9 @@ def plain(leaf, dtype):
     """What a JSON value stands for, in Python's numbers and bytes."""
     if dtype == tf.string:
         return base64.b64decode(leaf["b64"] + "==") if isinstance(leaf, dict) else leaf.encode()
-    assert type(leaf) in {tf.bool: (bool,), tf.float32: (int, float), tf.float64: (int, float)}.get(dtype, (int,))
+    floats = (int, float, np.float64)
+    assert type(leaf) in {tf.bool: (bool,), tf.float32: floats, tf.float64: floats}.get(dtype, (int,))
+    assert type(leaf) is not float or math.isfinite(leaf), "too big for a double"
     return dtype.as_numpy_dtype(leaf).item()
 
 
