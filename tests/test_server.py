@@ -21,7 +21,7 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2
+from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -566,6 +566,13 @@ class TestGrpc:
         request.inputs["x"].CopyFrom(proto)
         assert_fails(stubs[0].Predict, request, INVALID, text)
         assert stubs[0].Predict(make_request(x=ROW)).outputs
+
+    def test_every_dtype_there_is(self, stubs):
+        for dtype in types_pb2.DataType.values():
+            if dtype != tf.float32.as_datatype_enum:
+                request = make_request()
+                request.inputs["x"].CopyFrom(tensor_proto(dtype, [1, 3]))
+                assert_fails(stubs[0].Predict, request, INVALID, r"^Expects arg\[0\] to be float but|error: x$")
 
     @pytest.mark.parametrize(
         "signature_name, alias, proto, expected",

@@ -206,9 +206,10 @@ def _read_tensor(position, alias, spec, proto):
 
 def _check_size(alias, proto, dtype, message_size):
     # The last value stands for all elements that are not given, so a few bytes can ask for any amount of memory.
+    rank = len(proto.tensor_shape.dim)
+    if rank > _MAX_RANK:
+        raise _too_large(alias, f"it has {rank} dimensions, allowed are {_MAX_RANK}")
     sizes = [dim.size for dim in proto.tensor_shape.dim]
-    if len(sizes) > _MAX_RANK:
-        raise _too_large(alias, f"it has {len(sizes)} dimensions, allowed are {_MAX_RANK}")
     if min(sizes, default=0) < 0:
         return  # parsed to an error
     elements = math.prod(sizes)
