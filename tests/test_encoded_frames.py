@@ -203,7 +203,10 @@ def test_a_wrong_shape_is_refused_before_a_kernel_that_would_abort(module, tmp_p
     export_base.export(module, {"frames": "serving_default"}, str(tmp_path), timestamped=False)
     done = subprocess.run(
         [sys.executable, "-c", ASK, str(tmp_path)],
-        env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": "1"}, capture_output=True, text=True, timeout=300,
+        env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["refused"] * 7 + ["(1, 2)"]

@@ -162,7 +162,9 @@ def assert_alive(local):
 class TestRestFormats:
     def test_rows_single_output_is_bare(self, local):
         assert predict(local, {"signature_name": "double", "instances": [[1, 2, 3], [0.1, -1, 1e-3]]}) == (
-            200, {"predictions": [[2.0, 4.0, 6.0], [0.2, -2.0, 0.002]]})
+            200,
+            {"predictions": [[2.0, 4.0, 6.0], [0.2, -2.0, 0.002]]},
+        )
 
     def test_rows_named_outputs_of_the_default_signature(self, local):
         status, reply = predict(local, {"instances": np.ones([2, *CLIP]).tolist()})
@@ -173,13 +175,19 @@ class TestRestFormats:
     def test_named_rows(self, local):
         rows = [{"a": 1, "b": 2}, {"b": 4, "a": 0.5}]
         assert predict(local, {"signature_name": "add", "instances": rows}) == (
-            200, {"predictions": [{"sum": 3.0, "twice": 4}, {"sum": 4.5, "twice": 8}]})
+            200,
+            {"predictions": [{"sum": 3.0, "twice": 4}, {"sum": 4.5, "twice": 8}]},
+        )
 
     def test_columns(self, local):
         assert predict(local, {"signature_name": "add", "inputs": {"a": [1, 2], "b": [3, 4], "extra": 0}}) == (
-            200, {"outputs": {"sum": [4.0, 6.0], "twice": [6, 8]}})
+            200,
+            {"outputs": {"sum": [4.0, 6.0], "twice": [6, 8]}},
+        )
         assert predict(local, {"signature_name": "double", "inputs": [[1, 2, 3]]}) == (
-            200, {"outputs": [[2.0, 4.0, 6.0]]})
+            200,
+            {"outputs": [[2.0, 4.0, 6.0]]},
+        )
         assert predict(local, {"signature_name": "double", "inputs": {"x": [[1, 2, 3]]}})[0] == 200
 
     def test_of_a_key_that_comes_twice_the_first_counts(self, local):
@@ -188,7 +196,9 @@ class TestRestFormats:
 
     def test_scalar_outputs_by_column_only(self, local):
         assert predict(local, {"signature_name": "total", "inputs": [[1, 2, 3]]}) == (
-            200, {"outputs": {"scalar": 6.0, "name": "total"}})
+            200,
+            {"outputs": {"scalar": 6.0, "name": "total"}},
+        )
         status, reply = predict(local, {"signature_name": "total", "instances": [[1, 2, 3]]})
         assert status == 400 and re.match(r"Tensor name: \w+ has no shape information $", reply["error"])
 
@@ -201,13 +211,15 @@ class TestRestFormats:
 
     def test_plain_strings_and_named_bytes(self, local):
         assert predict(local, {"signature_name": "echo", "instances": ["a", {"b64": "Yg"}]})[1] == {
-            "predictions": [{"echo": "a", "echo_bytes": {"b64": "YQ=="}}, {"echo": "b", "echo_bytes": {"b64": "Yg=="}}]}
+            "predictions": [{"echo": "a", "echo_bytes": {"b64": "YQ=="}}, {"echo": "b", "echo_bytes": {"b64": "Yg=="}}]
+        }
         assert predict(local, {"signature_name": "echo", "instances": [{"s": {"b64": "Yg=="}}]})[0] == 200
         assert predict(local, {"signature_name": "echo", "inputs": {"s": [{"b64": "Yg=="}]}})[0] == 200
 
     def test_booleans_and_bytes_of_pixels(self, local):
         assert predict(local, {"signature_name": "flip", "instances": [True, False]})[1] == {
-            "predictions": [False, True]}
+            "predictions": [False, True]
+        }
         assert predict(local, {"signature_name": "pixels", "instances": [0, 255]})[1] == {"predictions": [0, 255]}
 
     def test_nan_and_infinity_pass(self, local):
@@ -256,8 +268,12 @@ class TestRestErrors:
         "method, path, status, text",
         [
             ("POST", "/v1/models/zzz:predict", 404, r"Servable not found for request: Latest\(zzz\)"),
-            ("POST", "/v1/models/clips/versions/9:predict", 404,
-             r"Servable not found for request: Specific\(clips, 9\)"),
+            (
+                "POST",
+                "/v1/models/clips/versions/9:predict",
+                404,
+                r"Servable not found for request: Specific\(clips, 9\)",
+            ),
             ("GET", "/v1/models/zzz/metadata", 404, r"Servable not found for request: Latest\(zzz\)"),
             ("GET", "/v1/models/clips/versions/9/metadata", 404, r"Specific\(clips, 9\)"),
             ("POST", "/v1/models/clips/labels/nope:predict", 400, "Unrecognized servable version label: nope"),
@@ -293,22 +309,32 @@ class TestRestErrors:
             ({"instances": []}, "No values in 'instances' array"),
             ({"signature_name": "nope"}, 'Serving signature name: "nope" not found in signature def'),
             ({"signature_name": 1}, "'signature_name' key must be a string value."),
-            ({"signature_name": "__saved_model_init_op"},
-             "Failed to get input map for signature: __saved_model_init_op"),
-            ({"signature_name": "double", "instances": [[1, 2, 3], [1, 2]]},
-             "Failed to process element: 1 of 'instances' list. Error: INVALID_ARGUMENT: "
-             "Expecting tensor size: 3 but got: 2"),
+            (
+                {"signature_name": "__saved_model_init_op"},
+                "Failed to get input map for signature: __saved_model_init_op",
+            ),
+            (
+                {"signature_name": "double", "instances": [[1, 2, 3], [1, 2]]},
+                "Failed to process element: 1 of 'instances' list. Error: INVALID_ARGUMENT: "
+                "Expecting tensor size: 3 but got: 2",
+            ),
             ({"signature_name": "double", "instances": [[1, [2], 3]]}, FAILED_0),
             ({"signature_name": "double", "instances": [[[1], [2, 3]]]}, FAILED_0 + "Encountered list at unexpected"),
-            ({"signature_name": "double", "instances": [["a"]]},
-             FAILED_0 + 'JSON Value: "a" Type: String is not of expected type: float'),
-            ({"signature_name": "double", "instances": [[None, 1, 2]]},
-             FAILED_0 + "JSON Value: null Type: Null is not of expected type: float"),
+            (
+                {"signature_name": "double", "instances": [["a"]]},
+                FAILED_0 + 'JSON Value: "a" Type: String is not of expected type: float',
+            ),
+            (
+                {"signature_name": "double", "instances": [[None, 1, 2]]},
+                FAILED_0 + "JSON Value: null Type: Null is not of expected type: float",
+            ),
             ({"signature_name": "double", "instances": [[True, 1, 2]]}, "JSON Value: true Type: True"),
             ({"signature_name": "double", "instances": [[{"b64": "YQ=="}, 1, 2]]}, "Type: Object is not"),
-            ({"signature_name": "double", "instances": [{"img": [1, 2, 3]}]},
-             "Failed to process element: 0 key: img of 'instances' list. Error: INVALID_ARGUMENT: "
-             "JSON object: does not have named input: img"),
+            (
+                {"signature_name": "double", "instances": [{"img": [1, 2, 3]}]},
+                "Failed to process element: 0 key: img of 'instances' list. Error: INVALID_ARGUMENT: "
+                "JSON object: does not have named input: img",
+            ),
             ({"signature_name": "add", "instances": [{"a": 1}]}, "keys must be equal to: a,b"),
             ({"signature_name": "add", "instances": [{"a": 1, "b": 1}, 2]}, "Expecting object but got list at item 1"),
             ({"signature_name": "double", "instances": [[1, 2, 3], {"x": 1}]}, "got object at item 1"),
@@ -330,10 +356,14 @@ class TestRestErrors:
             (b'{"signature_name": "double", "instances": [[' + b"9" * 5000 + b", 0, 0]]}", "JSON Parse error"),
             (b'{"instances": ' + b"[" * 100000, "JSON Parse error: The document is nested too deeply"),
             (b'{"signature_name": "double", "inputs": ' + b"[" * 500 + b"]" * 500 + b"}", "list at unexpected level"),
-            ({"signature_name": "half", "instances": [[1, 2, 3]]},
-             "Failed to write JSON value for tensor type: bfloat16"),
-            ({"signature_name": "strict", "instances": [[1, 2]]},
-             r"^Shape of tensor x \[1,2\] is not compatible with expected shape \[\?,3\]"),
+            (
+                {"signature_name": "half", "instances": [[1, 2, 3]]},
+                "Failed to write JSON value for tensor type: bfloat16",
+            ),
+            (
+                {"signature_name": "strict", "instances": [[1, 2]]},
+                r"^Shape of tensor x \[1,2\] is not compatible with expected shape \[\?,3\]",
+            ),
         ],
     )
     def test_bodies(self, local, body, text):
@@ -507,12 +537,18 @@ class TestGrpc:
             (make_request(name="zzz"), grpc.StatusCode.NOT_FOUND, r"Servable not found for request: Latest\(zzz\)"),
             (predict_pb2.PredictRequest(), INVALID, "Missing ModelSpec"),
             (make_request("nope"), grpc.StatusCode.FAILED_PRECONDITION, 'Serving signature key "nope" not found.'),
-            (make_request(), INVALID,
-             r"input size does not match signature: 0!=1 len\({}\) != len\({x}\). Sent extra: {}. "
-             r"Missing but required: {x}."),
+            (
+                make_request(),
+                INVALID,
+                r"input size does not match signature: 0!=1 len\({}\) != len\({x}\). Sent extra: {}. "
+                r"Missing but required: {x}.",
+            ),
             (make_request(x=ROW, z=1), INVALID, r"2!=1 .* Sent extra: {z}"),
-            (make_request(z=ROW), INVALID,
-             r"Signature input alias: x\(feed name: double_x:0\) not found in request and no default value provided"),
+            (
+                make_request(z=ROW),
+                INVALID,
+                r"Signature input alias: x\(feed name: double_x:0\) not found in request and no default value provided",
+            ),
             (make_request(x=ROW.astype(float)), INVALID, r"Expects arg\[0\] to be float but double is provided"),
             (make_request(x=["a"]), INVALID, "but string is provided"),
             (make_request("echo", s=ROW[0]), INVALID, "to be string but float is provided"),
@@ -542,8 +578,10 @@ class TestGrpc:
         "proto, text",
         [
             # One value, or none, stands for all.
-            (tensor_proto(tf.float32, [2**40, 3], float_val=[1]),
-             "x is too large: its shape .* makes 13194139533312 bytes of the 23 sent, allowed are 67108887; send all"),
+            (
+                tensor_proto(tf.float32, [2**40, 3], float_val=[1]),
+                "x is too large: its shape .* makes 13194139533312 bytes of the 23 sent, allowed are 67108887; send all",
+            ),
             (tensor_proto(tf.string, [3000], string_val=[b"a", bytes(25_000)]), "x is too large"),
             (tensor_proto(tf.string, [3_000_000]), "x is too large"),
             (tensor_proto(tf.float16, [2**26], half_val=[1]), "x is too large"),
@@ -756,7 +794,11 @@ class TestScript:
     def start(self, base, *flags, env=None):
         return subprocess.Popen(
             [sys.executable, "saved_models/serve.py", f"--model_base_path={base}", "--model_name=clips", *flags],
-            cwd=ROOT, env=os.environ | (env or {}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=ROOT,
+            env=os.environ | (env or {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def test_survives_wrong_shapes_and_stops_on_sigterm(self, tmp_path, saved):

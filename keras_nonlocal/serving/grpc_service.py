@@ -151,10 +151,12 @@ def _predict(servable, request):
     signature = select_signature(servable, name, "FAILED_PRECONDITION", 'Serving signature key "{}" not found.')
     _check_aliases(request.inputs, signature.inputs, servable.signature_defs[name])
     aliases = _output_aliases(request.output_filter, signature.outputs)
-    arrays = signature.run({
-        alias: _read_tensor(position, alias, spec, request.inputs[alias])
-        for position, (alias, spec) in enumerate(signature.inputs.items())
-    })
+    arrays = signature.run(
+        {
+            alias: _read_tensor(position, alias, spec, request.inputs[alias])
+            for position, (alias, spec) in enumerate(signature.inputs.items())
+        }
+    )
     response = predict_pb2.PredictResponse()
     _fill_spec(response.model_spec, request.model_spec.name, servable.version, name)
     for alias in aliases:
@@ -220,8 +222,9 @@ def _check_size(alias, proto, dtype, message_size):
     allowed = message_size + MAX_EXPANSION_BYTES
     if size > allowed:
         raise _too_large(
-            alias, f"its shape {sizes} makes {size} bytes of the {message_size} sent, allowed are {allowed}; send all "
-            "values, or fewer"
+            alias,
+            f"its shape {sizes} makes {size} bytes of the {message_size} sent, allowed are {allowed}; send all "
+            "values, or fewer",
         )
 
 

@@ -43,8 +43,9 @@ def signature_name(document):
     """Returns the signature a parsed request names, "" if none."""
     name = document.get("signature_name", "")
     if not isinstance(name, str):
-        raise _bad(f"JSON Value: {_text(document)} not formatted correctly. "
-                   "'signature_name' key must be a string value.")
+        raise _bad(
+            f"JSON Value: {_text(document)} not formatted correctly. 'signature_name' key must be a string value."
+        )
     return name
 
 
@@ -62,8 +63,10 @@ def read_inputs(document, specs):
         RequestError: the values do not make tensors of the inputs' dtypes.
     """
     if "instances" in document and "inputs" in document:
-        raise _bad(f"JSON Value: {_text(document)} Not formatted correctly expecting only one of 'inputs' or "
-                   "'instances' keys to exist ")
+        raise _bad(
+            f"JSON Value: {_text(document)} Not formatted correctly expecting only one of 'inputs' or "
+            "'instances' keys to exist "
+        )
     by_row = "instances" in document
     if not by_row and "inputs" not in document:
         raise _bad("Missing 'inputs' or 'instances' key")
@@ -106,8 +109,10 @@ def _read_instances(document, specs):
     if _is_named(rows[0]):
         return _read_named_rows(rows, specs)
     if len(specs) > 1:
-        raise _bad("instances is a plain list, but expecting list of objects as multiple input tensors required as "
-                   "per tensorinfo_map")
+        raise _bad(
+            "instances is a plain list, but expecting list of objects as multiple input tensors required as "
+            "per tensorinfo_map"
+        )
     for position, row in enumerate(rows):
         if _is_named(row):
             raise _bad(f"Expecting value/list but got object at item {position} of input list")
@@ -122,19 +127,25 @@ def _read_named_rows(rows, specs):
         for key in row:
             if key not in specs:
                 key = key[:_VALUE_TEXT_LIMIT]
-                raise _bad(f"Failed to process element: {position} key: {key} of 'instances' list. "
-                           f"Error: INVALID_ARGUMENT: JSON object: does not have named input: {key}")
+                raise _bad(
+                    f"Failed to process element: {position} key: {key} of 'instances' list. "
+                    f"Error: INVALID_ARGUMENT: JSON object: does not have named input: {key}"
+                )
         if len(row) < len(specs):
-            raise _bad(f"Failed to process element: {position} of 'instances' list. JSON object: {_text(row)} "
-                       f"keys must be equal to: {','.join(specs)}")
+            raise _bad(
+                f"Failed to process element: {position} of 'instances' list. JSON object: {_text(row)} "
+                f"keys must be equal to: {','.join(specs)}"
+            )
     return {alias: _stack([row[alias] for row in rows], spec.dtype, f" key: {alias}") for alias, spec in specs.items()}
 
 
 def _read_columns(value, specs):
     if not _is_named(value):
         if len(specs) > 1:
-            raise _bad("inputs is a plain value/list, but expecting an object as multiple input tensors required as "
-                       "per tensorinfo_map")
+            raise _bad(
+                "inputs is a plain value/list, but expecting an object as multiple input tensors required as "
+                "per tensorinfo_map"
+            )
         ((alias, spec),) = specs.items()
         return {alias: _dense(value, spec.dtype)}
     for alias in specs:
@@ -184,11 +195,14 @@ def _dense(value, dtype):
     while level and isinstance(level[0], list):
         for item in level if set(map(type, level)) != {list} else ():
             if not isinstance(item, list):
-                raise _bad(f"JSON Value: {_text(item)} found at incorrect level: {len(shape) + 1} in the JSON DOM. "
-                           "Expected at a deeper level")
+                raise _bad(
+                    f"JSON Value: {_text(item)} found at incorrect level: {len(shape) + 1} in the JSON DOM. "
+                    "Expected at a deeper level"
+                )
         for size in set(map(len, level)) - {len(level[0])}:
-            raise _bad(f"Encountered list at unexpected size: {size} at level: {len(shape)} "
-                       f"expected size: {len(level[0])}")
+            raise _bad(
+                f"Encountered list at unexpected size: {size} at level: {len(shape)} expected size: {len(level[0])}"
+            )
         shape.append(len(level[0]))
         if len(shape) > _MAX_RANK:
             raise _bad(f"Encountered list at unexpected level: {len(shape)} expected < {_MAX_RANK}")
@@ -215,8 +229,9 @@ def _leaves(values, dtype):
         _check_types(values, (int, float, np.float64), dtype)
         return _read_floats(values, dtype)
     else:
-        raise RequestError("UNIMPLEMENTED", f"Conversion of JSON Value: {_text(values[:1])} to type: "
-                           f"{dtype_name(dtype)}")
+        raise RequestError(
+            "UNIMPLEMENTED", f"Conversion of JSON Value: {_text(values[:1])} to type: {dtype_name(dtype)}"
+        )
     return np.array(values, dtype=dtype.as_numpy_dtype)
 
 
@@ -309,7 +324,8 @@ def _bad(message):
 
 def _type_error(value, dtype):
     kind = {type(None): "Null", bool: str(value), dict: "Object", list: "Array", str: "String"}.get(
-        type(value), "Number")
+        type(value), "Number"
+    )
     return _bad(f"JSON Value: {_text(value)} Type: {kind} is not of expected type: {dtype_name(dtype)}")
 
 

@@ -200,15 +200,17 @@ class Model:
             message = str(error) or type(error).__name__
             self._set(Status(newest, "END", "NOT_FOUND" if missing else "INVALID_ARGUMENT", message))
             if current is not None:
-                self._log(f"error: version {newest} of {self.name} does not load, "
-                          f"version {current.version} stays: {message}")
+                self._log(
+                    f"error: version {newest} of {self.name} does not load, version {current.version} stays: {message}"
+                )
             return
         self._failed = None
         self._current = servable  # requests that hold the old one finish on it
         self._set(Status(newest, "AVAILABLE"))
         for alias in servable.unknown_ranks():
-            self._log(f"warning: input {alias} has no known rank, so a wrong shape can end the server; "
-                      "export it with a shape")
+            self._log(
+                f"warning: input {alias} has no known rank, so a wrong shape can end the server; export it with a shape"
+            )
         if current is not None:
             self._set(Status(current.version, "END"))
             self._log(f"model {self.name}: version {newest} serves, version {current.version} is retired")

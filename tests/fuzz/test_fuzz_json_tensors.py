@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mutations import CORPUS, corpus, fuzzing, mutated
+from mutations import CASES, CORPUS, corpus, fuzzing, mutated
 
 from keras_nonlocal.serving import json_tensors, rest_service
 from keras_nonlocal.serving.servable import RequestError
@@ -91,7 +91,7 @@ def check(body):
     return tensors
 
 
-@settings(fuzzing, max_examples=5 * fuzzing.max_examples)
+@settings(fuzzing, max_examples=CASES or 1500)
 @given(mutated(corpus("json_tensors"), TOKENS))
 def test_mutated_bodies(body):
     check(body)
@@ -126,7 +126,7 @@ def bodies(draw):
     return f'{{"signature_name": "{name}", "{key}": {value}}}'.encode()
 
 
-@settings(fuzzing, max_examples=5 * fuzzing.max_examples)
+@settings(fuzzing, max_examples=CASES or 1500)
 @given(bodies())
 def test_composed_bodies(body):
     check(body)
