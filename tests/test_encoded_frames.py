@@ -157,7 +157,7 @@ def test_records_are_held_to_the_same(params, is_training):
     assert clip.shape == tuple(data.feature_shape)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"a frame of a video is too thin: .*\[1 500\]"):
         parse(record(jpeg(1, 500)))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="a video has no frame"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="a frame of a video is missing"):
         parse(record())
 
 
@@ -170,7 +170,7 @@ def test_only_the_frames_of_the_clip_are_decoded(params, module):
     assert answer["logits"].shape == (1, 2)
     with pytest.raises(tf.errors.InvalidArgumentError, match="a frame of a video is not a JPEG"):
         module.serve_tf_example(tf.constant([sequence(*clip), sequence(bad)]))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="a video has no frame: `image/encoded` is empty"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="a frame of a video is missing: `image/encoded` is empty"):
         module.serve_tf_example(tf.constant([sequence()]))
 
 

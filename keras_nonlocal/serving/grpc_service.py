@@ -14,12 +14,11 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from keras_nonlocal.serving.servable import DEFAULT_SIGNATURE, RequestError, select_signature, wrong_dtype
+from keras_nonlocal.serving.servable import DEFAULT_SIGNATURE, MAX_RANK, RequestError, select_signature, wrong_dtype
 
 MAX_MESSAGE_BYTES = 256 * 2**20
 MAX_EXPANSION_BYTES = 64 * 2**20  # by which a tensor may be larger than its message
 _MESSAGE_LIMIT = 1024  # characters of an error; it travels in a header
-_MAX_RANK = 32  # of a NumPy array, in all its versions
 _STRING_BYTES = 24  # of a string in a tensor, however short
 _CHUNK = 2**20  # values of an output that are Python objects at a time
 # TensorFlow Serving replies in these fields, not in tensor_content, and clients read them.
@@ -209,8 +208,8 @@ def _read_tensor(position, alias, spec, proto):
 def _check_size(alias, proto, dtype, message_size):
     # The last value stands for all elements that are not given, so a few bytes can ask for any amount of memory.
     rank = len(proto.tensor_shape.dim)
-    if rank > _MAX_RANK:
-        raise _too_large(alias, f"it has {rank} dimensions, allowed are {_MAX_RANK}")
+    if rank > MAX_RANK:
+        raise _too_large(alias, f"it has {rank} dimensions, allowed are {MAX_RANK}")
     sizes = [dim.size for dim in proto.tensor_shape.dim]
     if min(sizes, default=0) < 0:
         return  # parsed to an error

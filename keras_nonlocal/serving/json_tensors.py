@@ -8,9 +8,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from keras_nonlocal.serving.servable import RequestError, dtype_name, shape_text
+from keras_nonlocal.serving.servable import MAX_RANK, RequestError, dtype_name, shape_text
 
-_MAX_RANK = 32  # of a NumPy array, in all its versions
 _VALUE_TEXT_LIMIT = 256  # characters of a bad value quoted back
 _CHUNK = 2**16  # numbers that are texts at a time
 
@@ -204,8 +203,8 @@ def _dense(value, dtype):
                 f"Encountered list at unexpected size: {size} at level: {len(shape)} expected size: {len(level[0])}"
             )
         shape.append(len(level[0]))
-        if len(shape) > _MAX_RANK:
-            raise _bad(f"Encountered list at unexpected level: {len(shape)} expected < {_MAX_RANK}")
+        if len(shape) > MAX_RANK:
+            raise _bad(f"Encountered list at unexpected level: {len(shape)} expected < {MAX_RANK}")
         level = list(itertools.chain.from_iterable(level))
     if list in set(map(type, level)):
         raise _bad(f"Encountered list at unexpected level: {len(shape)} expected < {len(shape)}")

@@ -15,6 +15,7 @@ from keras_nonlocal.errors import UserError
 from keras_nonlocal.serving import publish
 
 DEFAULT_SIGNATURE = "serving_default"
+MAX_RANK = 32  # of a NumPy array, in all its versions
 _WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 # What Python's TensorFlow wraps around the message a C++ server would give.
 _PYTHON_PREFIX = re.compile(r"^Graph execution error:\n\nDetected at node .*?<stack traces unavailable>\n", re.DOTALL)

@@ -42,7 +42,7 @@ def sample_clip(frames, num_frames, stride):
 def at_least_one(frames):
     """A context for the choice among the frames of a video, (N, ...): there have to be some."""
     some = tf.size(frames) > 0
-    return tf.control_dependencies([tf.debugging.Assert(some, ["a video has no frame: `image/encoded` is empty"])])
+    return tf.control_dependencies([tf.debugging.Assert(some, [f"{FRAME_ERROR} is missing: `image/encoded` is empty"])])
 
 
 def decode_frame(encoded, short_side):
