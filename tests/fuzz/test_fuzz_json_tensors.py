@@ -82,7 +82,7 @@ def check(body):
     if tensors is not None:
         # What was read can be written, and reads the same.
         outputs = {f"{alias}_bytes": np.array(tensor) for alias, tensor in tensors.items()}
-        reply = json.loads(json_tensors.write_outputs(outputs, by_row=False))["outputs"]
+        reply = json_tensors.parse(json_tensors.write_outputs(outputs, by_row=False))["outputs"]
         specs = {f"{alias}_bytes": tf.TensorSpec(None, tensor.dtype) for alias, tensor in tensors.items()}
         again, _ = json_tensors.read_inputs({"inputs": reply}, specs)
         assert {alias: written(tensor) for alias, tensor in tensors.items()} == {
