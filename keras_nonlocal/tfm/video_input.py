@@ -45,8 +45,19 @@ def at_least_one(frames):
     return tf.control_dependencies([tf.debugging.Assert(some, [f"{FRAME_ERROR} is missing: `image/encoded` is empty"])])
 
 
+def middle(frame):
+    """The middle of a frame, (H, W, 3), that is thinner than MAX_ASPECT, else all of it.
+
+    Resized to a short side of 256, one of 1 x 4000 pixels would take 3 GB, and a crop shows 1 x 1 of them.
+    """
+    size = tf.shape(frame)[:2]
+    limit = frame_limits.MAX_ASPECT * tf.reduce_min(size)
+    kept = tf.minimum(size, limit + (size - limit) % 2)  # as much is cut off on either side
+    return tf.slice(frame, tf.concat([(size - kept) // 2, [0]], 0), tf.concat([kept, [3]], 0))
+
+
 def decode_frame(encoded, short_side):
-    """A JPEG to pixels, of a size that a crop is cut from. What would cost more than any video's frame is refused.
+    """A JPEG to pixels, of a size that a crop is cut from: all of the image, or the middle of a very thin one.
 
     Args:
       encoded: () string.
@@ -56,8 +67,8 @@ def decode_frame(encoded, short_side):
       (H, W, 3) uint8.
 
     Raises:
-      tf.errors.InvalidArgumentError: for what is no whole JPEG, breaks a limit of frame_limits or has more than
-        MAX_SCANS scans.
+      tf.errors.InvalidArgumentError: for what is no whole JPEG or costs more than any video's frame: it has more than
+        MAX_SOURCE_PIXELS pixels or MAX_SCANS scans.
     """
     is_jpeg = tf.equal(tf.strings.substr(encoded, 0, len(JPEG_MAGIC)), JPEG_MAGIC)
     # An assertion does not come before what follows it unless it is told to: the pixels would be decoded all the same.
@@ -70,17 +81,11 @@ def decode_frame(encoded, short_side):
             f"has too many pixels: at most {frame_limits.MAX_SOURCE_PIXELS:,} are taken, its height and width are",
             size,
         ),
-        (
-            tf.reduce_max(size) <= frame_limits.MAX_ASPECT * tf.reduce_min(size),
-            f"is too thin: its long side may be at most {frame_limits.MAX_ASPECT} times the short one, its height and "
-            "width are",
-            size,
-        ),
         (scans <= MAX_SCANS, f"is a JPEG image of too many scans: at most {MAX_SCANS} are taken, it has", scans),
     ]
     with tf.control_dependencies([tf.debugging.Assert(ok, [f"{FRAME_ERROR} {text}", it]) for ok, text, it in rules]):
         frame = tf.io.decode_jpeg(encoded, channels=3)
-    return preprocess_ops_3d.resize_smallest(frame[tf.newaxis], short_side)[0]
+    return preprocess_ops_3d.resize_smallest(middle(frame)[tf.newaxis], short_side)[0]
 
 
 def decode_frames(encoded, short_side):
