@@ -7,9 +7,10 @@
 
 import os
 
-from absl import app, flags
-
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before the import of TensorFlow, which reads it
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # oneDNN's kernels, off by default on CPUs without AVX-512
+
+from absl import app, flags
 
 from keras_nonlocal.errors import exit_on_user_error
 from keras_nonlocal.serving import ask_both

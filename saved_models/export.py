@@ -7,11 +7,12 @@
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Its lines are not for people; its errors are exceptions.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # oneDNN's kernels, off by default on CPUs without AVX-512
 
-from absl import app, flags  # noqa: E402
+from absl import app, flags
 
-from keras_nonlocal import console, errors  # noqa: E402
-from keras_nonlocal.tfm import export  # noqa: E402
+from keras_nonlocal import console, errors
+from keras_nonlocal.tfm import export
 
 flags.DEFINE_string("experiment", None, "Registered experiment that was trained.", required=True)
 flags.DEFINE_string("model_dir", None, "Folder of the training run; its newest checkpoint is exported.", required=True)

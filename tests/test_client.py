@@ -1,4 +1,3 @@
-
 import pathlib
 import re
 import socket
@@ -158,8 +157,10 @@ class TestErrors:
     def test_no_server(self):
         with socket.create_server(("127.0.0.1", 0)) as holder:
             port = holder.getsockname()[1]
-        for predict, address in ((client.predict_rest, f"http://127.0.0.1:{port}"),
-                                 (client.predict_grpc, f"127.0.0.1:{port}")):
+        for predict, address in (
+            (client.predict_rest, f"http://127.0.0.1:{port}"),
+            (client.predict_grpc, f"127.0.0.1:{port}"),
+        ):
             with pytest.raises(UserError, match=f"no model server answers at .*{port}.*saved_models/serve.py"):
                 predict(address, "clips", self.ROW)
 
@@ -245,8 +246,14 @@ class TestScript:
         return subprocess.run([sys.executable, *command, *flags], cwd=ROOT, capture_output=True, text=True, timeout=300)
 
     def test_prints_both_answers(self, local, video):
-        done = self.run(f"--video={video}", "--model_name=clips", f"--server={local.grpc_address}",
-                        f"--rest={local.rest_url}", "--top=1", command=("-m", "saved_models.client"))
+        done = self.run(
+            f"--video={video}",
+            "--model_name=clips",
+            f"--server={local.grpc_address}",
+            f"--rest={local.rest_url}",
+            "--top=1",
+            command=("-m", "saved_models.client"),
+        )
         assert done.returncode == 0, done.stderr
         lines = done.stdout.splitlines()
         assert lines[0].split() == ["class", "REST", "gRPC"]

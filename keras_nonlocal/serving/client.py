@@ -226,8 +226,9 @@ def _late(address, reason):
 
 
 def _unreachable(address, reason):
-    return UserError(f"no model server answers at {address} ({reason}); start one with saved_models/serve.py, or "
-                     "check the address")
+    return UserError(
+        f"no model server answers at {address} ({reason}); start one with saved_models/serve.py, or check the address"
+    )
 
 
 def _fill_spec(spec, model_name, signature_name, version):

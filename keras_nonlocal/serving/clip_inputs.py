@@ -28,16 +28,19 @@ def from_video(path, signature, stride=None):
         UserError: the video cannot be read, or the signature takes something else.
     """
     if len(signature.inputs) != 1:
-        raise UserError(f"the signature takes {len(signature.inputs)} inputs {sorted(signature.inputs)}; "
-                        "a video can fill one")
+        raise UserError(
+            f"the signature takes {len(signature.inputs)} inputs {sorted(signature.inputs)}; a video can fill one"
+        )
     ((alias, info),) = signature.inputs.items()
     sizes = [dim.size for dim in info.tensor_shape.dim]
     if info.dtype == tf.string.as_datatype_enum and len(sizes) == 1:
         return {alias: np.array([sequence_example(path)], dtype=object)}
     if info.dtype == tf.uint8.as_datatype_enum and len(sizes) == 5:
         return {alias: sample_clip(path, *sizes[1:4], stride)[np.newaxis]}
-    raise UserError(f"input {alias!r} is {tf.as_dtype(info.dtype).name} of shape {sizes}; a video can fill uint8 "
-                    "frames [batch, T, H, W, 3] or serialized examples [batch]")
+    raise UserError(
+        f"input {alias!r} is {tf.as_dtype(info.dtype).name} of shape {sizes}; a video can fill uint8 "
+        "frames [batch, T, H, W, 3] or serialized examples [batch]"
+    )
 
 
 def sample_clip(path, frames=-1, height=-1, width=-1, stride=None):

@@ -5,7 +5,6 @@ import math
 
 import grpc
 import tensorflow as tf
-from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import error_codes_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
@@ -15,10 +14,13 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from keras_nonlocal.serving.servable import DEFAULT_SIGNATURE, RequestError, select_signature
+from keras_nonlocal.serving.servable import DEFAULT_SIGNATURE, MAX_RANK, RequestError, select_signature, wrong_dtype
 
 MAX_MESSAGE_BYTES = 256 * 2**20
+MAX_EXPANSION_BYTES = 64 * 2**20  # by which a tensor may be larger than its message
 _MESSAGE_LIMIT = 1024  # characters of an error; it travels in a header
+_STRING_BYTES = 24  # of a string in a tensor, however short
+_CHUNK = 2**20  # values of an output that are Python objects at a time
 # TensorFlow Serving replies in these fields, not in tensor_content, and clients read them.
 _VALUE_FIELDS = {
     tf.float32: "float_val",
@@ -148,11 +150,16 @@ def _predict(servable, request):
     signature = select_signature(servable, name, "FAILED_PRECONDITION", 'Serving signature key "{}" not found.')
     _check_aliases(request.inputs, signature.inputs, servable.signature_defs[name])
     aliases = _output_aliases(request.output_filter, signature.outputs)
-    arrays = signature.run({alias: _read_tensor(request.inputs[alias]) for alias in signature.inputs})
+    arrays = signature.run(
+        {
+            alias: _read_tensor(position, alias, spec, request.inputs[alias])
+            for position, (alias, spec) in enumerate(signature.inputs.items())
+        }
+    )
     response = predict_pb2.PredictResponse()
     _fill_spec(response.model_spec, request.model_spec.name, servable.version, name)
     for alias in aliases:
-        response.outputs[alias].CopyFrom(_write_tensor(arrays[alias]))
+        _write_tensor(response.outputs[alias], arrays[alias])
     return response
 
 
@@ -186,29 +193,51 @@ def _output_aliases(output_filter, outputs):
     return output_filter or outputs
 
 
-def _read_tensor(proto):
+def _read_tensor(position, alias, spec, proto):
     try:
-        _check_size(proto)
-        return tf.make_ndarray(proto)
-    except (TypeError, ValueError, KeyError) as error:
-        raise RequestError("INVALID_ARGUMENT", f"tensor parsing error: {error}") from error
+        dtype = tf.as_dtype(proto.dtype)
+        if dtype in (tf.resource, tf.variant):  # handles of this process: not for others to make
+            raise wrong_dtype(position, spec.dtype, dtype)
+        message = proto.SerializeToString()
+        _check_size(alias, proto, dtype, len(message))
+        return tf.io.parse_tensor(message, dtype)  # by the same code as TensorFlow Serving's
+    except (TypeError, tf.errors.OpError) as error:
+        raise RequestError("INVALID_ARGUMENT", f"tensor parsing error: {alias}") from error
 
 
-def _check_size(proto):
-    # One value may stand for all elements of a tensor, so a few bytes can ask for any amount of memory.
+def _check_size(alias, proto, dtype, message_size):
+    # The last value stands for all elements that are not given, so a few bytes can ask for any amount of memory.
+    rank = len(proto.tensor_shape.dim)
+    if rank > MAX_RANK:
+        raise _too_large(alias, f"it has {rank} dimensions, allowed are {MAX_RANK}")
     sizes = [dim.size for dim in proto.tensor_shape.dim]
-    if proto.tensor_shape.unknown_rank or any(size < 0 for size in sizes):
-        raise RequestError("INVALID_ARGUMENT", "tensor parsing error: the shape is not fully defined")
-    if len(sizes) > 32 or math.prod(sizes) * tf.as_dtype(proto.dtype).size > MAX_MESSAGE_BYTES:
-        raise RequestError("INVALID_ARGUMENT", f"tensor parsing error: shape {sizes} is too large")
+    if min(sizes, default=0) < 0:
+        return  # parsed to an error
+    elements = math.prod(sizes)
+    size = elements * dtype.size
+    if dtype == tf.string:
+        given = [len(value) for value in proto.string_val]
+        size = sum(given) + max(0, elements - len(given)) * (given[-1] if given else 0) + elements * _STRING_BYTES
+    allowed = message_size + MAX_EXPANSION_BYTES
+    if size > allowed:
+        raise _too_large(
+            alias,
+            f"its shape {sizes} makes {size} bytes of the {message_size} sent, allowed are {allowed}; send all "
+            "values, or fewer",
+        )
 
 
-def _write_tensor(array):
+def _too_large(alias, reason):
+    return RequestError("INVALID_ARGUMENT", f"tensor parsing error: {alias} is too large: {reason}")
+
+
+def _write_tensor(proto, array):
     dtype = tf.string if array.dtype == object else tf.as_dtype(array.dtype)
     if dtype not in _VALUE_FIELDS:
-        return tf.make_tensor_proto(array)
-    proto = tensor_pb2.TensorProto(
-        dtype=dtype.as_datatype_enum, tensor_shape=tf.TensorShape(array.shape).as_proto()
-    )
-    getattr(proto, _VALUE_FIELDS[dtype]).extend(array.ravel().tolist())
-    return proto
+        proto.CopyFrom(tf.make_tensor_proto(array))
+        return
+    proto.dtype = dtype.as_datatype_enum
+    proto.tensor_shape.CopyFrom(tf.TensorShape(array.shape).as_proto())
+    field, values = getattr(proto, _VALUE_FIELDS[dtype]), array.ravel()
+    for start in range(0, values.size, _CHUNK):
+        field.extend(values[start : start + _CHUNK].tolist())

@@ -3,14 +3,15 @@
 import base64
 import itertools
 import json
+import math
 
 import numpy as np
 import tensorflow as tf
 
-from keras_nonlocal.serving.servable import RequestError, dtype_name, shape_text
+from keras_nonlocal.serving.servable import MAX_RANK, RequestError, dtype_name, shape_text
 
-_MAX_RANK = 32  # of a NumPy array, in all its versions
 _VALUE_TEXT_LIMIT = 256  # characters of a bad value quoted back
+_CHUNK = 2**16  # numbers that are texts at a time
 
 
 def parse(body):
@@ -18,7 +19,8 @@ def parse(body):
     if not body:
         raise _bad("JSON Parse error: The document is empty")
     try:
-        document = json.loads(body.decode("utf-8"))
+        # NaN and Infinity are of a type of their own: a float that is infinite was a number too big.
+        document = json.loads(body.decode("utf-8"), object_pairs_hook=_first_of_each, parse_constant=np.float64)
     except json.JSONDecodeError as error:
         raise _bad(f"JSON Parse error: {error.msg}. at offset: {error.pos}") from error
     except ValueError as error:  # not UTF-8, or a number of thousands of digits
@@ -30,12 +32,19 @@ def parse(body):
     return document
 
 
+def _first_of_each(pairs):
+    """Makes an object of its keys and values; of a key that comes twice the first counts, as in TensorFlow Serving."""
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else dict(reversed(pairs))
+
+
 def signature_name(document):
     """Returns the signature a parsed request names, "" if none."""
     name = document.get("signature_name", "")
     if not isinstance(name, str):
-        raise _bad(f"JSON Value: {_text(document)} not formatted correctly. "
-                   "'signature_name' key must be a string value.")
+        raise _bad(
+            f"JSON Value: {_text(document)} not formatted correctly. 'signature_name' key must be a string value."
+        )
     return name
 
 
@@ -47,19 +56,21 @@ def read_inputs(document, specs):
         specs: dict of input alias to tf.TensorSpec.
 
     Returns:
-        (arrays, by_row): dict of alias to numpy array, and whether the format was `instances`.
+        (tensors, by_row): dict of alias to tf.Tensor, and whether the format was `instances`.
 
     Raises:
         RequestError: the values do not make tensors of the inputs' dtypes.
     """
     if "instances" in document and "inputs" in document:
-        raise _bad(f"JSON Value: {_text(document)} Not formatted correctly expecting only one of 'inputs' or "
-                   "'instances' keys to exist ")
-    if "instances" in document:
-        return _read_instances(document, specs), True
-    if "inputs" in document:
-        return _read_columns(document["inputs"], specs), False
-    raise _bad("Missing 'inputs' or 'instances' key")
+        raise _bad(
+            f"JSON Value: {_text(document)} Not formatted correctly expecting only one of 'inputs' or "
+            "'instances' keys to exist "
+        )
+    by_row = "instances" in document
+    if not by_row and "inputs" not in document:
+        raise _bad("Missing 'inputs' or 'instances' key")
+    arrays = _read_instances(document, specs) if by_row else _read_columns(document["inputs"], specs)
+    return {alias: tf.constant(array, specs[alias].dtype) for alias, array in arrays.items()}, by_row
 
 
 def write_outputs(arrays, by_row):
@@ -97,8 +108,10 @@ def _read_instances(document, specs):
     if _is_named(rows[0]):
         return _read_named_rows(rows, specs)
     if len(specs) > 1:
-        raise _bad("instances is a plain list, but expecting list of objects as multiple input tensors required as "
-                   "per tensorinfo_map")
+        raise _bad(
+            "instances is a plain list, but expecting list of objects as multiple input tensors required as "
+            "per tensorinfo_map"
+        )
     for position, row in enumerate(rows):
         if _is_named(row):
             raise _bad(f"Expecting value/list but got object at item {position} of input list")
@@ -112,19 +125,26 @@ def _read_named_rows(rows, specs):
             raise _bad(f"Expecting object but got list at item {position} of input list")
         for key in row:
             if key not in specs:
-                raise _bad(f"Failed to process element: {position} key: {key} of 'instances' list. "
-                           f"Error: INVALID_ARGUMENT: JSON object: does not have named input: {key}")
+                key = key[:_VALUE_TEXT_LIMIT]
+                raise _bad(
+                    f"Failed to process element: {position} key: {key} of 'instances' list. "
+                    f"Error: INVALID_ARGUMENT: JSON object: does not have named input: {key}"
+                )
         if len(row) < len(specs):
-            raise _bad(f"Failed to process element: {position} of 'instances' list. JSON object: {_text(row)} "
-                       f"keys must be equal to: {','.join(specs)}")
+            raise _bad(
+                f"Failed to process element: {position} of 'instances' list. JSON object: {_text(row)} "
+                f"keys must be equal to: {','.join(specs)}"
+            )
     return {alias: _stack([row[alias] for row in rows], spec.dtype, f" key: {alias}") for alias, spec in specs.items()}
 
 
 def _read_columns(value, specs):
     if not _is_named(value):
         if len(specs) > 1:
-            raise _bad("inputs is a plain value/list, but expecting an object as multiple input tensors required as "
-                       "per tensorinfo_map")
+            raise _bad(
+                "inputs is a plain value/list, but expecting an object as multiple input tensors required as "
+                "per tensorinfo_map"
+            )
         ((alias, spec),) = specs.items()
         return {alias: _dense(value, spec.dtype)}
     for alias in specs:
@@ -174,14 +194,17 @@ def _dense(value, dtype):
     while level and isinstance(level[0], list):
         for item in level if set(map(type, level)) != {list} else ():
             if not isinstance(item, list):
-                raise _bad(f"JSON Value: {_text(item)} found at incorrect level: {len(shape) + 1} in the JSON DOM. "
-                           "Expected at a deeper level")
+                raise _bad(
+                    f"JSON Value: {_text(item)} found at incorrect level: {len(shape) + 1} in the JSON DOM. "
+                    "Expected at a deeper level"
+                )
         for size in set(map(len, level)) - {len(level[0])}:
-            raise _bad(f"Encountered list at unexpected size: {size} at level: {len(shape)} "
-                       f"expected size: {len(level[0])}")
+            raise _bad(
+                f"Encountered list at unexpected size: {size} at level: {len(shape)} expected size: {len(level[0])}"
+            )
         shape.append(len(level[0]))
-        if len(shape) > _MAX_RANK:
-            raise _bad(f"Encountered list at unexpected level: {len(shape)} expected < {_MAX_RANK}")
+        if len(shape) > MAX_RANK:
+            raise _bad(f"Encountered list at unexpected level: {len(shape)} expected < {MAX_RANK}")
         level = list(itertools.chain.from_iterable(level))
     if list in set(map(type, level)):
         raise _bad(f"Encountered list at unexpected level: {len(shape)} expected < {len(shape)}")
@@ -202,11 +225,12 @@ def _leaves(values, dtype):
             if not dtype.min <= value <= dtype.max:
                 raise _type_error(value, dtype)
     elif dtype in (tf.float32, tf.float64):
-        _check_types(values, (int, float), dtype)
+        _check_types(values, (int, float, np.float64), dtype)
         return _read_floats(values, dtype)
     else:
-        raise RequestError("UNIMPLEMENTED", f"Conversion of JSON Value: {_text(values[:1])} to type: "
-                           f"{dtype_name(dtype)}")
+        raise RequestError(
+            "UNIMPLEMENTED", f"Conversion of JSON Value: {_text(values[:1])} to type: {dtype_name(dtype)}"
+        )
     return np.array(values, dtype=dtype.as_numpy_dtype)
 
 
@@ -223,6 +247,8 @@ def _read_floats(values, dtype):
             array = wide.astype(dtype.as_numpy_dtype)
         except OverflowError:
             raise _lossy(max(values, key=abs), dtype) from None
+    if np.isinf(wide).any() and any(type(value) is float and math.isinf(value) for value in values):
+        raise _bad("JSON Parse error: Number too big to be stored in double.")
     overflown = np.isinf(array) & np.isfinite(wide)
     if overflown.any():
         raise _lossy(values[int(np.argmax(overflown))], dtype)
@@ -262,11 +288,19 @@ def _to_json(alias, array):
     if dtype == tf.string:
         return _map_leaves(array.tolist(), _encode_base64 if alias.endswith("_bytes") else _decode_text)
     if dtype == tf.float32:
-        # By way of text: 0.1 in float32 is to read 0.1, not 0.10000000149011612.
-        return array.astype(str).astype(np.float64).tolist()
+        return _shortest(array).tolist()
     if dtype == tf.float64 or dtype == tf.bool or (dtype.is_integer and not dtype.is_quantized):
         return array.tolist()
     raise _bad(f"Failed to write JSON value for tensor type: {dtype_name(dtype)}")
+
+
+def _shortest(array):
+    """Widens float32 by way of text: 0.1 is to read 0.1, not 0.10000000149011612."""
+    wide = np.empty(array.size)
+    for start in range(0, array.size, _CHUNK):  # a text takes 128 bytes
+        chunk = slice(start, start + _CHUNK)
+        wide[chunk] = array.ravel()[chunk].astype(str).astype(np.float64)
+    return wide.reshape(array.shape)
 
 
 def _map_leaves(value, function):
@@ -289,7 +323,8 @@ def _bad(message):
 
 def _type_error(value, dtype):
     kind = {type(None): "Null", bool: str(value), dict: "Object", list: "Array", str: "String"}.get(
-        type(value), "Number")
+        type(value), "Number"
+    )
     return _bad(f"JSON Value: {_text(value)} Type: {kind} is not of expected type: {dtype_name(dtype)}")
 
 

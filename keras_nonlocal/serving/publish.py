@@ -65,8 +65,10 @@ def publish(write, base_path, version=None):
         return str(_move(temp, base, version))
     except (OSError, tf.errors.ResourceExhaustedError) as error:  # TensorFlow's word for a full disk
         reason = getattr(error, "strerror", None) or _first_line(error)
-        raise UserError(f"nothing was published, {base} cannot be written ({reason}): make room, or correct the "
-                        "permissions, and run the same command again") from error
+        raise UserError(
+            f"nothing was published, {base} cannot be written ({reason}): make room, or correct the "
+            "permissions, and run the same command again"
+        ) from error
     finally:
         shutil.rmtree(temp, ignore_errors=True)  # gone already if the move was made
 
@@ -122,8 +124,11 @@ def _first_line(error):
 def _unloaded_variables(session, graph, signature):
     """Names the variables that a signature's outputs depend on and that hold no value."""
     handles, seen = [], set()
-    pending = [graph.as_graph_element(output.name, allow_tensor=True).op for output in signature.outputs.values()
-               if output.WhichOneof("encoding") == "name" and ":" in output.name]
+    pending = [
+        graph.as_graph_element(output.name, allow_tensor=True).op
+        for output in signature.outputs.values()
+        if output.WhichOneof("encoding") == "name" and ":" in output.name
+    ]
     while pending:
         op = pending.pop()
         if op in seen:
@@ -160,8 +165,10 @@ def _check_version(base, version):
 
 
 def _version_exists(path):
-    return UserError(f"version {int(path.name)} exists already in {path.parent} and is never overwritten; "
-                     "choose a higher version, or leave it out to take the next free one")
+    return UserError(
+        f"version {int(path.name)} exists already in {path.parent} and is never overwritten; "
+        "choose a higher version, or leave it out to take the next free one"
+    )
 
 
 def _make_temp(base):

@@ -153,8 +153,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if is_get:
             return _metadata(match["name"], servable)
         if match["verb"] != "predict":
-            raise RequestError("INVALID_ARGUMENT", f"No {match['verb']} inputs found in SignatureDef: the signatures "
-                               "of this model answer :predict")
+            raise RequestError(
+                "INVALID_ARGUMENT",
+                f"No {match['verb']} inputs found in SignatureDef: the signatures of this model answer :predict",
+            )
         return _predict(servable, body)
 
     def _find(self, name, version):
@@ -249,22 +251,25 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 def _predict(servable, body):
     document = json_tensors.parse(body)
     name = json_tensors.signature_name(document) or DEFAULT_SIGNATURE
-    signature = select_signature(servable, name, "INVALID_ARGUMENT",
-                                 'Serving signature name: "{}" not found in signature def')
-    arrays, by_row = json_tensors.read_inputs(document, signature.inputs)
-    return json_tensors.write_outputs(signature.run(arrays), by_row)
+    signature = select_signature(
+        servable, name, "INVALID_ARGUMENT", 'Serving signature name: "{}" not found in signature def'
+    )
+    tensors, by_row = json_tensors.read_inputs(document, signature.inputs)
+    return json_tensors.write_outputs(signature.run(tensors), by_row)
 
 
 def _metadata(name, servable):
-    signatures = json_format.MessageToDict(signature_def_map(servable), preserving_proto_field_name=True,
-                                           always_print_fields_with_no_presence=True)
+    signatures = json_format.MessageToDict(
+        signature_def_map(servable), preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
     spec = {"name": name, "signature_name": "", "version": str(servable.version)}
     return json.dumps({"model_spec": spec, "metadata": {"signature_def": signatures}}, indent=4).encode()
 
 
 def _proto_json(message):
-    return json_format.MessageToJson(message, preserving_proto_field_name=True, indent=4,
-                                     always_print_fields_with_no_presence=True).encode()
+    return json_format.MessageToJson(
+        message, preserving_proto_field_name=True, indent=4, always_print_fields_with_no_presence=True
+    ).encode()
 
 
 def _gunzip(body, limit):
@@ -281,5 +286,6 @@ def _gunzip(body, limit):
 
 
 def _too_large(limit):
-    return _HttpError(413, f"The request body is larger than {limit} bytes; send fewer or smaller clips at once, or "
-                      "use gRPC")
+    return _HttpError(
+        413, f"The request body is larger than {limit} bytes; send fewer or smaller clips at once, or use gRPC"
+    )

@@ -15,6 +15,7 @@ from keras_nonlocal.errors import UserError
 from keras_nonlocal.serving import publish
 
 DEFAULT_SIGNATURE = "serving_default"
+MAX_RANK = 32  # of a NumPy array, in all its versions
 _WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 # What Python's TensorFlow wraps around the message a C++ server would give.
 _PYTHON_PREFIX = re.compile(r"^Graph execution error:\n\nDetected at node .*?<stack traces unavailable>\n", re.DOTALL)
@@ -48,11 +49,11 @@ class Signature:
         self.inputs = dict(sorted(function.structured_input_signature[1].items()))
         self.outputs = sorted(function.structured_outputs)
 
-    def run(self, arrays):
+    def run(self, tensors):
         """Computes the outputs.
 
         Args:
-            arrays: dict of input alias to numpy array, of the input's dtype (object arrays of bytes for strings).
+            tensors: dict of input alias to tf.Tensor.
 
         Returns:
             Dict of output alias to numpy array.
@@ -61,9 +62,8 @@ class Signature:
             RequestError: a dtype or shape is not the signature's, or the model fails.
         """
         for position, (alias, spec) in enumerate(self.inputs.items()):
-            _check_input(position, alias, spec, arrays[alias])
+            _check_input(position, alias, spec, tensors[alias])
         try:
-            tensors = {alias: tf.constant(arrays[alias], spec.dtype) for alias, spec in self.inputs.items()}
             return {alias: _as_array(tensor) for alias, tensor in self._function(**tensors).items()}
         except tf.errors.OpError as error:
             message = _PYTHON_SUFFIX.sub("", _PYTHON_PREFIX.sub("", error.message))
@@ -75,23 +75,27 @@ def _as_array(tensor):
     return np.array(tensor.numpy(), dtype=object) if tensor.dtype == tf.string else tensor.numpy()
 
 
-def _check_input(position, alias, spec, array):
+def wrong_dtype(position, expected, found):
+    """Returns the RequestError for an input, the position-th of its signature, of another dtype than expected."""
+    return RequestError(
+        "INVALID_ARGUMENT",
+        f"Expects arg[{position}] to be {dtype_name(expected)} but {dtype_name(found)} is provided",
+    )
+
+
+def _check_input(position, alias, spec, tensor):
     # TensorFlow's convolutions abort the whole process on a wrong rank or an empty image, so nothing that breaks the
     # signature may reach them.
-    dtype = tf.string if array.dtype == object else tf.as_dtype(array.dtype)
-    if dtype != spec.dtype:
+    if tensor.dtype != spec.dtype:
+        raise wrong_dtype(position, spec.dtype, tensor.dtype)
+    if not spec.shape.is_compatible_with(tensor.shape):
         raise RequestError(
             "INVALID_ARGUMENT",
-            f"Expects arg[{position}] to be {dtype_name(spec.dtype)} but {dtype_name(dtype)} is provided",
-        )
-    if not spec.shape.is_compatible_with(array.shape):
-        raise RequestError(
-            "INVALID_ARGUMENT",
-            f"Shape of input {alias} {shape_text(array.shape)} is not compatible with expected shape "
+            f"Shape of input {alias} {shape_text(tensor.shape)} is not compatible with expected shape "
             f"{shape_text(spec.shape)}",
         )
-    if array.size == 0:
-        raise RequestError("INVALID_ARGUMENT", f"Input {alias} is empty: its shape is {shape_text(array.shape)}")
+    if 0 in tensor.shape:
+        raise RequestError("INVALID_ARGUMENT", f"Input {alias} is empty: its shape is {shape_text(tensor.shape)}")
 
 
 class Servable:
@@ -113,7 +117,7 @@ class Servable:
             for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
                 request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
                 signature = self.signatures[request.model_spec.signature_name or DEFAULT_SIGNATURE]
-                signature.run({alias: tf.make_ndarray(proto) for alias, proto in request.inputs.items()})
+                signature.run({alias: tf.constant(tf.make_ndarray(proto)) for alias, proto in request.inputs.items()})
         except KeyError as error:
             raise UserError(f"warm-up file {path} does not fit the model: it has no {error}") from error
         except (RequestError, tf.errors.OpError, DecodeError) as error:
@@ -197,15 +201,17 @@ class Model:
             message = str(error) or type(error).__name__
             self._set(Status(newest, "END", "NOT_FOUND" if missing else "INVALID_ARGUMENT", message))
             if current is not None:
-                self._log(f"error: version {newest} of {self.name} does not load, "
-                          f"version {current.version} stays: {message}")
+                self._log(
+                    f"error: version {newest} of {self.name} does not load, version {current.version} stays: {message}"
+                )
             return
         self._failed = None
         self._current = servable  # requests that hold the old one finish on it
         self._set(Status(newest, "AVAILABLE"))
         for alias in servable.unknown_ranks():
-            self._log(f"warning: input {alias} has no known rank, so a wrong shape can end the server; "
-                      "export it with a shape")
+            self._log(
+                f"warning: input {alias} has no known rank, so a wrong shape can end the server; export it with a shape"
+            )
         if current is not None:
             self._set(Status(current.version, "END"))
             self._log(f"model {self.name}: version {newest} serves, version {current.version} is retired")

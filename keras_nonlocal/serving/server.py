@@ -19,6 +19,7 @@ from keras_nonlocal.serving.servable import Model
 
 _TENSORFLOW_SERVING = "tensorflow_model_server"
 _GRPC_THREADS = 32
+_TENSORFLOW_SERVING_THREADS = 64  # of gRPC; its default is 4 for each CPU, and calls beyond that are refused
 
 
 def run(model_base_path, model_name, host="127.0.0.1", port=8500, rest_api_port=8501):
@@ -44,11 +45,15 @@ def run(model_base_path, model_name, host="127.0.0.1", port=8500, rest_api_port=
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    _print(f"{_TENSORFLOW_SERVING} is not on PATH: the local server runs instead, which is meant for development; "
-           "production wants TensorFlow Serving")
+    _print(
+        f"{_TENSORFLOW_SERVING} is not on PATH: the local server runs instead, which is meant for development; "
+        "production wants TensorFlow Serving"
+    )
     with LocalServer(base_path, model_name, host, port, rest_api_port) as server:
-        _print(f"ready model={model_name} version={server.model.get().version} grpc={server.grpc_address} "
-               f"rest={server.rest_url}")
+        _print(
+            f"ready model={model_name} version={server.model.get().version} grpc={server.grpc_address} "
+            f"rest={server.rest_url}"
+        )
         stop.wait()
     _print("stopped")
 
@@ -61,8 +66,10 @@ def check_base_path(model_base_path):
     if (base / "saved_model.pb").exists():
         raise UserError(f"{model_base_path} is one version; give the directory above it as --model_base_path")
     if not publish.versions(base):
-        raise UserError(f"{model_base_path} holds no version: no directory in it has a whole number for a name, "
-                        f"such as {model_base_path}/1; publish a model there first")
+        raise UserError(
+            f"{model_base_path} holds no version: no directory in it has a whole number for a name, "
+            f"such as {model_base_path}/1; publish a model there first"
+        )
     return base
 
 
@@ -184,6 +191,7 @@ def _exec_tensorflow_serving(program, base_path, model_name, port, rest_api_port
         f"--rest_api_port={rest_api_port}",
         f"--model_name={model_name}",
         f"--model_base_path={base_path}",
+        f"--grpc_max_threads={_TENSORFLOW_SERVING_THREADS}",
     ]
     _print(f"TensorFlow Serving takes over, on all addresses of this machine: {' '.join(command)}")
     os.execv(program, command)
@@ -192,8 +200,10 @@ def _exec_tensorflow_serving(program, base_path, model_name, port, rest_api_port
 def _bind_error(error, host, port, flag):
     number = getattr(error, "errno", errno.EADDRINUSE)
     if number == errno.EADDRINUSE:
-        return UserError(f"port {port} is already in use on {host}; stop the program that has it, or give --{flag} "
-                         "another number (0 picks a free one)")
+        return UserError(
+            f"port {port} is already in use on {host}; stop the program that has it, or give --{flag} "
+            "another number (0 picks a free one)"
+        )
     if number == errno.EACCES:
         return UserError(f"port {port} is reserved for the system; give --{flag} a number above 1023")
     return UserError(f"cannot listen on {host}:{port} ({error}); give --host an address of this machine")

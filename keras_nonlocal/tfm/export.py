@@ -1,5 +1,6 @@
 """SavedModels of video classifiers for TensorFlow Serving, from a training run."""
 
+import math
 import os
 
 import tensorflow as tf
@@ -10,9 +11,8 @@ from keras_nonlocal import errors, surgery
 from keras_nonlocal.serving import publish, warmup
 from keras_nonlocal.tfm import training, video_input
 
-# What one request may make the server decode: larger frames are refused by their headers.
-MAX_FRAME_PIXELS = 4096 * 4096
-JPEG_MAGIC = b"\xff\xd8\xff"
+# What one request may make of encoded videos: a clip is as large as the network wants it, however short the video.
+MAX_REQUEST_BYTES = 256 * 2**20
 # How far folded norms may move a logit, relative to the largest one, by the dtype that the network computes in.
 FOLDING_TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
 
@@ -49,8 +49,14 @@ class VideoClassificationModule(export_base.ExportModule):
         The clip is the middle of the video, at the stride of the training data.
         """
         examples = tf.ensure_shape(examples, [None])
+        most = max(1, MAX_REQUEST_BYTES // math.prod(self._clip_shape))
+        videos = tf.size(examples)
+        rule = f"`examples` may hold at most {most} videos, the others go into further requests; it holds"
         clip = tf.TensorSpec(self._clip_shape, tf.uint8)
-        return self.serve(tf.map_fn(self._decode, examples, fn_output_signature=clip))
+        with tf.control_dependencies([tf.debugging.Assert(videos <= most, [rule, videos])]):
+            # One video after the other: the frames of one are decoded in parallel as it is.
+            clips = tf.map_fn(self._decode, examples, parallel_iterations=1, fn_output_signature=clip)
+        return self.serve(clips)
 
     def get_inference_signatures(self, function_keys):
         specs = {
@@ -79,22 +85,14 @@ class VideoClassificationModule(export_base.ExportModule):
         """A serialized SequenceExample to a clip, uint8 (T, H, W, 3)."""
         frames = {"image/encoded": tf.io.FixedLenSequenceFeature([], tf.string)}
         frames = tf.io.parse_single_sequence_example(example, sequence_features=frames)[1]["image/encoded"]
-        tf.debugging.assert_positive(tf.size(frames), message="`image/encoded` holds no frame.")
-        frames = preprocess_ops_3d.sample_sequence(frames, self._clip_shape[0], random=False, stride=self._stride)
+        with video_input.at_least_one(frames):
+            frames = preprocess_ops_3d.sample_sequence(frames, self._clip_shape[0], random=False, stride=self._stride)
         return tf.map_fn(self._decode_frame, frames, fn_output_signature=tf.TensorSpec(self._clip_shape[1:], tf.uint8))
 
     def _decode_frame(self, encoded):
         """A JPEG to (H, W, 3) uint8: short side to the size of test frames, centre crop."""
-        tf.debugging.assert_equal(
-            tf.strings.substr(encoded, 0, len(JPEG_MAGIC)), JPEG_MAGIC, message="A frame is not a JPEG image."
-        )
-        shape = tf.cast(tf.io.extract_jpeg_shape(encoded), tf.int64)
-        tf.debugging.assert_less_equal(
-            shape[0] * shape[1], tf.constant(MAX_FRAME_PIXELS, tf.int64), message="A frame has too many pixels."
-        )
-        frame = tf.io.decode_jpeg(encoded, channels=3)[None]  # (H, W, 3) -> (1, H, W, 3)
-        frame = preprocess_ops_3d.resize_smallest(frame, self._short_side)
-        return preprocess_ops_3d.crop_image(frame, *self._clip_shape[1:3])[0]
+        frame = video_input.decode_frame(encoded, self._short_side)
+        return preprocess_ops_3d.crop_image(frame[tf.newaxis], *self._clip_shape[1:3])[0]
 
 
 def export(params, checkpoint, export_dir, labels=None, fold_norms=True):

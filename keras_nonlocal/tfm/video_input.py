@@ -4,9 +4,17 @@ import tensorflow as tf
 from official.vision.dataloaders import video_input
 from official.vision.ops import preprocess_ops_3d
 
+from keras_nonlocal.data import frame_limits
+
 # The official code's mean and standard deviation of a pixel, for every channel.
 PIXEL_MEAN, PIXEL_STD = 114.75, 57.375
 LABEL_ERROR = "the label of a clip is outside"
+# How the messages of refused frames begin.
+FRAME_ERROR = "a frame of a video"
+JPEG_MAGIC = b"\xff\xd8\xff"
+START_OF_SCAN = b"\xff\xda"
+# Of a progressive JPEG. Each is a pass over all pixels, whatever its length; encoders write about ten.
+MAX_SCANS = 32
 
 
 def normalize(frames):
@@ -31,11 +39,66 @@ def sample_clip(frames, num_frames, stride):
     return tf.gather(frames, (start + stride * tf.range(num_frames)) % length)
 
 
-def augment(frames, crop_size, min_short_side, max_short_side, random_flip):
+def at_least_one(frames):
+    """A context for the choice among the frames of a video, (N, ...): there have to be some."""
+    some = tf.size(frames) > 0
+    return tf.control_dependencies([tf.debugging.Assert(some, [f"{FRAME_ERROR} is missing: `image/encoded` is empty"])])
+
+
+def middle(frame):
+    """The middle of a frame, (H, W, 3), that is thinner than MAX_ASPECT, else all of it.
+
+    Resized to a short side of 256, one of 1 x 4000 pixels would take 3 GB, and a crop shows 1 x 1 of them.
+    """
+    size = tf.shape(frame)[:2]
+    limit = frame_limits.MAX_ASPECT * tf.reduce_min(size)
+    kept = tf.minimum(size, limit + (size - limit) % 2)  # as much is cut off on either side
+    return tf.slice(frame, tf.concat([(size - kept) // 2, [0]], 0), tf.concat([kept, [3]], 0))
+
+
+def decode_frame(encoded, short_side):
+    """A JPEG to pixels, of a size that a crop is cut from: all of the image, or the middle of a very thin one.
+
+    Args:
+      encoded: () string.
+      short_side: of the result, in pixels; () int32.
+
+    Returns:
+      (H, W, 3) uint8.
+
+    Raises:
+      tf.errors.InvalidArgumentError: for what is no whole JPEG or costs more than any video's frame: it has more than
+        MAX_SOURCE_PIXELS pixels or MAX_SCANS scans.
+    """
+    is_jpeg = tf.equal(tf.strings.substr(encoded, 0, len(JPEG_MAGIC)), JPEG_MAGIC)
+    # An assertion does not come before what follows it unless it is told to: the pixels would be decoded all the same.
+    with tf.control_dependencies([tf.debugging.Assert(is_jpeg, [f"{FRAME_ERROR} is not a JPEG image"])]):
+        size = tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.int64)
+        scans = tf.size(tf.strings.split(encoded, START_OF_SCAN, maxsplit=MAX_SCANS + 1)) - 1
+    rules = [
+        (
+            tf.reduce_prod(size) <= frame_limits.MAX_SOURCE_PIXELS,
+            f"has too many pixels: at most {frame_limits.MAX_SOURCE_PIXELS:,} are taken, its height and width are",
+            size,
+        ),
+        (scans <= MAX_SCANS, f"is a JPEG image of too many scans: at most {MAX_SCANS} are taken, it has", scans),
+    ]
+    with tf.control_dependencies([tf.debugging.Assert(ok, [f"{FRAME_ERROR} {text}", it]) for ok, text, it in rules]):
+        frame = tf.io.decode_jpeg(encoded, channels=3)
+    return preprocess_ops_3d.resize_smallest(middle(frame)[tf.newaxis], short_side)[0]
+
+
+def decode_frames(encoded, short_side):
+    """decode_frame for all frames of a clip, (T,) to (T, H, W, 3): no more than a few at a time in their own size."""
+    pixels = tf.TensorSpec([None, None, 3], tf.uint8)
+    return tf.map_fn(lambda frame: decode_frame(frame, short_side), encoded, fn_output_signature=pixels)
+
+
+def augment(encoded, crop_size, min_short_side, max_short_side, random_flip):
     """Scale jitter, random crop and mirroring, the same for all frames of a clip.
 
     Args:
-      frames: (T, H, W, 3) uint8.
+      encoded: (T,) JPEG images.
       crop_size: (height, width) of the crop.
       min_short_side: the frames are resized to a short side drawn between this
       max_short_side: and this, in pixels.
@@ -45,7 +108,7 @@ def augment(frames, crop_size, min_short_side, max_short_side, random_flip):
       (T, *crop_size, 3) uint8.
     """
     side = tf.random.uniform([], min_short_side, max_short_side + 1, tf.int32)
-    frames = preprocess_ops_3d.resize_smallest(frames, side)
+    frames = decode_frames(encoded, side)
     frames = preprocess_ops_3d.crop_image(frames, *crop_size, random=True)
     return preprocess_ops_3d.random_flip_left_right(frames) if random_flip else frames
 
@@ -61,22 +124,23 @@ class Parser(video_input.Parser):
         self._random_flip = params.random_flip
 
     def _parse_train_data(self, decoded_tensors):
-        frames = sample_clip(decoded_tensors[self._image_key], self._num_frames, self._stride)
-        frames = preprocess_ops_3d.decode_jpeg(frames, self._num_channels)
+        frames = decoded_tensors[self._image_key]
+        with at_least_one(frames):
+            frames = sample_clip(frames, self._num_frames, self._stride)
         frames = augment(frames, self._crop_size, self._min_resize, self._max_resize, self._random_flip)
         frames = tf.ensure_shape(frames, [self._num_frames, *self._crop_size, self._num_channels])
         return {"image": tf.cast(normalize(frames), self._dtype)}, self._label(decoded_tensors)
 
     def _parse_eval_data(self, decoded_tensors):
         frames = decoded_tensors[self._image_key]
-        if self._num_test_clips > 1:
-            frames = preprocess_ops_3d.sample_linspace_sequence(
-                frames, self._num_test_clips, self._num_frames, self._stride
-            )
-        else:
-            frames = preprocess_ops_3d.sample_sequence(frames, self._num_frames, False, self._stride)
-        frames = preprocess_ops_3d.decode_jpeg(frames, self._num_channels)
-        frames = preprocess_ops_3d.resize_smallest(frames, self._min_resize)
+        with at_least_one(frames):
+            if self._num_test_clips > 1:
+                frames = preprocess_ops_3d.sample_linspace_sequence(
+                    frames, self._num_test_clips, self._num_frames, self._stride
+                )
+            else:
+                frames = preprocess_ops_3d.sample_sequence(frames, self._num_frames, False, self._stride)
+        frames = decode_frames(frames, self._min_resize)
         frames = preprocess_ops_3d.crop_image(frames, *self._crop_size, num_crops=self._num_crops)
         views = self._num_test_clips * self._num_crops
         frames = tf.ensure_shape(frames, [self._num_frames * views, *self._crop_size, self._num_channels])
