@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_nonlocal import _functional
 from keras_nonlocal._batch_norm import FusedBatchNormMixin
+from keras_nonlocal._convolutions import FrameConvolutionMixin
 from keras_nonlocal._non_local import NonLocalMixin
 
 # What a batch norm can be folded into, and where its kernel has the channels of its output.
@@ -140,7 +141,8 @@ class _Folding:
         name = type(layer).__name__
         return (
             name in KERNEL_AXES
-            and type(layer) is getattr(self._keras.layers, name, None)  # a subclass may do anything with its kernel
+            # a subclass may do anything with its kernel
+            and (type(layer) is getattr(self._keras.layers, name, None) or isinstance(layer, FrameConvolutionMixin))
             and layer.activation is self._keras.activations.linear
             and not getattr(layer, "lora_enabled", False)
             and not getattr(layer, "quantization_mode", None)

@@ -81,7 +81,7 @@ def video_resnet(
             x = layers.ZeroPadding3D(pad, name=f"{name}_pad")(x)
         else:
             padding = "same"  # the same thing where nothing strides
-        x = layers.Conv3D(
+        x = ours.Conv3D(
             filters,
             kernel,
             strides,
@@ -113,7 +113,7 @@ def video_resnet(
         # Zeros are as good as the minus infinity of max-pool padding: nothing is below them after a ReLU.
         x = layers.ZeroPadding3D((pad_time if strides_early else 0, pad_space, pad_space), name="pool1_pad")(x)
     pool1 = (kernel, 2) if strides_early else (1, 1)
-    x = layers.MaxPooling3D((pool1[0], 3, 3), (pool1[1], 2, 2), name="pool1")(x)
+    x = ours.MaxPooling3D((pool1[0], 3, 3), (pool1[1], 2, 2), name="pool1")(x)
     endpoints = {}
     for index, (stage, count) in enumerate(zip(STAGES, block_counts, strict=True)):
         for i in range(count):
@@ -136,7 +136,7 @@ def video_resnet(
                 x = ours.NonLocal3D(**options, name=f"{stage}_{i}_nonlocal")(x)
         endpoints[stage[-1]] = x
         if stage == "res2":
-            x = layers.MaxPooling3D((2, 1, 1), name="pool2")(x)
+            x = ours.MaxPooling3D((2, 1, 1), name="pool2")(x)
     return endpoints
 
 
