@@ -1,4 +1,4 @@
-"""Convolution and max-pooling of clips by 2D kernels, where TensorFlow's 3D ones are slow: any Keras, none of the flavour.
+"""Convolution and max-pooling of clips by 2D kernels where TensorFlow's 3D ones are slow: any Keras, no flavour.
 
 On CPUs TensorFlow has two sets of kernels. oneDNN's are good in 3D. Eigen's, which run where oneDNN is off, take up to
 50 times as long for the gradient of a strided Conv3D as for that of the same Conv2D, and three to eight times as long
@@ -18,8 +18,8 @@ class FrameConvolutionMixin:
     """
 
     def convolution_op(self, inputs, kernel):
-        plain = _takes_2d_kernels(self, inputs, self.kernel_size) and self.groups == 1 and set(self.dilation_rate) == {1}
-        if not plain or inputs.shape[-1] is None:
+        plain = self.groups == 1 and set(self.dilation_rate) == {1}
+        if not plain or not _takes_2d_kernels(self, inputs, self.kernel_size):
             return super().convolution_op(inputs, kernel)
         return convolve(inputs, tf.convert_to_tensor(kernel), self.strides, self.padding.upper())
 
@@ -46,7 +46,7 @@ def convolve(x, kernel, strides, padding):
     """A 3D convolution as a sum of 2D ones.
 
     Args:
-      x: (B, T, H, W, C), all but C may be unknown.
+      x: (B, T, H, W, C), all may be unknown.
       kernel: (k_T, k_H, k_W, C, C'), its sizes known.
       strides: three ints.
       padding: "SAME" or "VALID", as TensorFlow understands them.
@@ -55,25 +55,23 @@ def convolve(x, kernel, strides, padding):
       (B, T', H', W', C').
     """
     size, *space = kernel.shape[:3]
+    stride = strides[0]
     if space == [1, 1] and (size == 1 or tuple(strides[1:]) == (1, 1)):
         return _over_pixels(x, kernel[:, :, 0], strides, padding)
-    stride = strides[0]
     if size == stride == 1:
-        return _each_frame(x, lambda frames: tf.nn.conv2d(frames, kernel[0], strides[1:], padding))
+        return _of_frames(x, kernel[0], strides[1:], padding)
     time = dims(x)[1]
     if padding == "SAME":
-        total = (-(-time // stride) - 1) * stride + size - time
+        (length,) = _lengths([time], [size], [stride], padding)
+        total = (length - 1) * stride + size - time
         total = max(total, 0) if isinstance(total, int) else tf.maximum(total, 0)
         x = tf.pad(x, [[0, 0], [total // 2, total - total // 2], [0, 0], [0, 0], [0, 0]])
         time += total
     elif not isinstance(time, int):
         tf.debugging.assert_greater_equal(time, size, "A convolution needs as many frames as its kernel has.")
     last = (time - size) // stride * stride  # where the kernel begins for the last time
-    y = 0
-    for i in range(size):
-        met = x[:, i : i + last + 1 : stride]  # the frames that the kernel's frame i meets
-        y += _each_frame(met, lambda frames, i=i: tf.nn.conv2d(frames, kernel[i], strides[1:], padding))
-    return y
+    # Frame i of the kernel meets these frames of x.
+    return sum(_of_frames(x[:, i : i + last + 1 : stride], kernel[i], strides[1:], padding) for i in range(size))
 
 
 def max_pool(x, pool_size, strides, padding):
@@ -89,34 +87,55 @@ def max_pool(x, pool_size, strides, padding):
       (B, T', H', W', C).
     """
     if pool_size[0] > 1 or strides[0] > 1:
-        x = _over_time(x, lambda rows: tf.nn.max_pool2d(rows, (pool_size[0], 1), (strides[0], 1), padding))
-    return _each_frame(x, lambda frames: tf.nn.max_pool2d(frames, pool_size[1:], strides[1:], padding))
+        x = _over_time(x, tf.nn.max_pool2d, pool_size[0], strides[0], padding)
+    return _each_frame(x, tf.nn.max_pool2d, pool_size[1:], strides[1:], padding)
 
 
 def _over_pixels(x, kernel, strides, padding):
     """A convolution by (k_T, 1, C, C')."""
     if tuple(strides[1:]) != (1, 1):
         # Every second pixel, by the kernel whose gradient is fast.
-        x = _each_frame(x, lambda frames: tf.nn.avg_pool2d(frames, 1, strides[1:], padding))
+        x = _each_frame(x, tf.nn.avg_pool2d, (1, 1), strides[1:], padding)
     if kernel.shape[0] > 1 or strides[0] > 1:
-        return _over_time(x, lambda rows: tf.nn.conv2d(rows, kernel, (strides[0], 1), padding))
+
+        def convolution(rows, window, strides, padding):
+            return tf.nn.conv2d(rows, kernel, strides, padding)
+
+        return _over_time(x, convolution, kernel.shape[0], strides[0], padding)
     *positions, channels = dims(x)
     y = tf.matmul(tf.reshape(x, [product(positions), channels]), kernel[0, 0])  # (B*T*H*W, C) (C, C')
     return tf.reshape(y, [*positions, kernel.shape[-1]])
 
 
-def _each_frame(x, function):
-    """Applies a function of images, (N, H, W, C), to a clip's frames."""
-    batch, time, *size = dims(x)
-    y = function(tf.reshape(x, [product([batch, time]), *size]))  # (B, T, H, W, C) -> (B*T, H, W, C)
-    return tf.reshape(y, [batch, time, *dims(y)[1:]])
+def _of_frames(x, kernel, strides, padding):
+    """Every frame convolved by (k_H, k_W, C, C')."""
+
+    def convolution(frames, window, strides, padding):
+        return tf.nn.conv2d(frames, kernel, strides, padding)
+
+    return _each_frame(x, convolution, kernel.shape[:2], strides, padding)
 
 
-def _over_time(x, function):
-    """Applies a function of images, which leaves their width, to a clip as images of T rows and H*W columns."""
+def _each_frame(x, operation, window, strides, padding):
+    """Slides an operation of images over every frame of a clip."""
+    batch, time, *size, channels = dims(x)
+    x = tf.reshape(x, [product([batch, time]), *size, channels])  # (B, T, H, W, C) -> (B*T, H, W, C)
+    y = operation(x, window, strides, padding)
+    return tf.reshape(y, [batch, time, *_lengths(size, window, strides, padding), dims(y)[-1]])
+
+
+def _over_time(x, operation, window, stride, padding):
+    """Slides an operation of images over the time of a clip, whose frames are the rows."""
     batch, time, height, width, channels = dims(x)
-    y = function(tf.reshape(x, [batch, time, product([height, width]), channels]))
-    return tf.reshape(y, [batch, dims(y)[1], height, width, dims(y)[3]])
+    x = tf.reshape(x, [batch, time, product([height, width]), channels])  # (B, T, H, W, C) -> (B, T, H*W, C)
+    y = operation(x, (window, 1), (stride, 1), padding)
+    return tf.reshape(y, [batch, *_lengths([time], [window], [stride], padding), height, width, dims(y)[-1]])
+
+
+def _lengths(sizes, window, strides, padding):
+    """How often a window fits. Computed, because oneDNN's kernels return the input's own sizes for an empty batch."""
+    how = zip(sizes, window, strides, strict=True)
+    return [-(-size // stride) if padding == "SAME" else (size - k) // stride + 1 for size, k, stride in how]
 
 
 def _takes_2d_kernels(layer, inputs, window):

@@ -141,12 +141,15 @@ class _Folding:
         name = type(layer).__name__
         return (
             name in KERNEL_AXES
-            # a subclass may do anything with its kernel
-            and (type(layer) is getattr(self._keras.layers, name, None) or isinstance(layer, FrameConvolutionMixin))
+            and self._is_as_it_comes(layer, name)
             and layer.activation is self._keras.activations.linear
             and not getattr(layer, "lora_enabled", False)
             and not getattr(layer, "quantization_mode", None)
         )
+
+    def _is_as_it_comes(self, layer, name):
+        """Whether this is Keras' layer of that name, or ours for it: a subclass may do anything with its kernel."""
+        return type(layer) is getattr(self._keras.layers, name, None) or FrameConvolutionMixin in type(layer).__bases__
 
     def _is_model(self, layer):
         return isinstance(layer, self._keras.Model) and _functional.graph(layer) is not None
