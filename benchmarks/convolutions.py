@@ -2,8 +2,8 @@
 
     python benchmarks/convolutions.py --out=docs/benchmarks/convolutions.md
 
-Ours and Keras' own, each with TF_ENABLE_ONEDNN_OPTS=1 and 0, take turns: first the layers of C2D and I3D one by one,
-forward and backward, then the training step of `make demo`.
+Ours and Keras' own, each with TF_ENABLE_ONEDNN_OPTS=1 and 0, take turns: first the training step of `make demo`, then
+the layers of C2D and I3D one by one, forward and backward.
 """
 
 import os
@@ -31,8 +31,10 @@ def _pool(shape, pool, strides):
     return "Layer", dict(kind="MaxPooling3D", shape=shape, arguments=[pool, strides])
 
 
-# What the networks are made of, at the sizes of R50 with one clip of 8 x 224 x 224, and at the demo's.
+# The demo's step, and what the networks are made of at the sizes of R50 with a clip of 8 x 224 x 224 and at the demo's.
 CASES = {
+    "demo step, c2d_demo": ("DemoStep", dict(experiment="c2d_demo")),
+    "demo step, non_local_c2d_demo": ("DemoStep", dict(experiment="non_local_c2d_demo")),
     "stem 1x7x7 / 2, 3 to 64": _conv((1, 8, 230, 230, 3), 64, (1, 7, 7), (1, 2, 2), "valid"),
     "stem 5x7x7 / 1,2,2, 3 to 64": _conv((1, 12, 230, 230, 3), 64, (5, 7, 7), (1, 2, 2), "valid"),
     "stem 5x7x7 / 2,2,2, 3 to 64": _conv((1, 20, 230, 230, 3), 64, (5, 7, 7), (2, 2, 2), "valid"),
@@ -48,8 +50,6 @@ CASES = {
     "3x3x3 / 1,2,2, 128": _conv((1, 6, 58, 58, 128), 128, (3, 3, 3), (1, 2, 2), "valid"),
     "demo stem 1x7x7 / 2, 3 to 16": _conv((32, 8, 46, 46, 3), 16, (1, 7, 7), (1, 2, 2), "valid"),
     "demo 1x3x3 / 2, 32": _conv((32, 4, 11, 11, 32), 32, (1, 3, 3), (1, 2, 2), "valid"),
-    "demo step, c2d_demo": ("DemoStep", dict(experiment="c2d_demo")),
-    "demo step, non_local_c2d_demo": ("DemoStep", dict(experiment="non_local_c2d_demo")),
 }
 
 flags.DEFINE_string("cases", "", "Only cases whose names start with this. Default: all.")
