@@ -1,5 +1,7 @@
 """Convolutions, poolings and the demo's training step, by our layers or by Keras' own, as contestants."""
 
+import pathlib
+
 import frameworks
 import numpy as np
 
@@ -8,6 +10,8 @@ tf = frameworks.load_tensorflow()
 import keras  # noqa: E402  (imports TensorFlow, whose threads have to be set before)
 
 from keras_nonlocal import layers  # noqa: E402
+
+DEMO = str(pathlib.Path(__file__).parent.parent / "training" / "configs" / "demo_clips.yaml")
 
 
 class Layer:
@@ -47,7 +51,7 @@ class Layer:
 
 
 class DemoStep:
-    """A step of training as the demo takes it, with its batch of 32.
+    """A step of training as the demo takes it, with its configuration.
 
     Args:
       own: convolutions and poolings of Keras, not ours.
@@ -57,21 +61,23 @@ class DemoStep:
     def __init__(self, own, experiment):
         import tf_keras
         from official.core import exp_factory, task_factory
+        from official.modeling import hyperparams
 
         from keras_nonlocal.tfm import experiments, layers  # noqa: F401  (registers the experiments)
 
         if own:
             layers.Conv3D, layers.MaxPooling3D = tf_keras.layers.Conv3D, tf_keras.layers.MaxPooling3D
         tf_keras.utils.set_random_seed(0)
-        config = exp_factory.get_exp_config(experiment)
-        config.trainer.optimizer_config.learning_rate.cosine.decay_steps = 1500
+        config = hyperparams.override_params_dict(exp_factory.get_exp_config(experiment), DEMO, is_strict=True)
         self.task = task_factory.get_task(config.task)
         self.model = self.task.build_model()
         self.weights = self.model.get_weights()
         self.optimizer = self.task.create_optimizer(config.trainer.optimizer_config)
         rng = np.random.default_rng(0)
-        clips = tf.constant(rng.normal(size=(32, *config.task.train_data.feature_shape)), tf.float32)
-        self.batch = {"image": clips}, tf.one_hot(rng.integers(0, 2, 32), 2)
+        data = config.task.train_data
+        clips = rng.normal(size=(data.global_batch_size, *data.feature_shape)).astype("float32")
+        labels = rng.integers(0, data.num_classes, data.global_batch_size)
+        self.batch = {"image": tf.constant(clips)}, tf.one_hot(labels, data.num_classes)
         self.step = tf.function(self._train, autograph=False)
 
     def run(self):

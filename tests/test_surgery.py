@@ -224,6 +224,18 @@ def test_what_cannot_be_folded_stays(flavour, way):
 
 
 @flavours
+def test_a_subclass_of_our_convolution_stays(flavour):
+    class Own(FLAVOURS[flavour].layers.Conv3D):
+        pass
+
+    package = FLAVOURS[flavour].keras
+    inputs = package.Input((2, 5, 5, 3))
+    norm = package.layers.BatchNormalization(name="norm")
+    model = package.Model(inputs, norm(Own(4, (1, 3, 3), name="own")(inputs)))
+    check(randomize(model), clips((2, 5, 5, 3)), flavour, left=["norm"])
+
+
+@flavours
 def test_folds_what_is_called_in_other_ways(flavour):
     package = FLAVOURS[flavour].keras
     layers = package.layers
