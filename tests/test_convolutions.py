@@ -22,8 +22,14 @@ flavours = pytest.mark.parametrize("flavour", FLAVOURS)
 SHAPE = (2, 5, 7, 6, 3)
 KERNELS = [(1, 1, 1), (1, 3, 3), (3, 1, 1), (3, 3, 3), (2, 1, 3), (5, 2, 2)]
 STRIDES = [(1, 1, 1), (1, 2, 2), (2, 1, 1), (2, 2, 2), (3, 1, 2)]
-GRID = list(itertools.product(KERNELS, STRIDES, ["valid", "same"]))
-KINDS = [(k, s, p) for i, (k, s, p) in enumerate(GRID) if i % 7 == 0]  # one of each kernel, for what is slow
+# One of each way to compute, for what takes its time.
+KINDS = [
+    ((1, 1, 1), (1, 2, 2), "same"),
+    ((1, 3, 3), (2, 2, 2), "valid"),
+    ((3, 1, 1), (2, 1, 1), "same"),
+    ((3, 3, 3), (1, 2, 2), "same"),
+    ((5, 2, 2), (2, 1, 1), "valid"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -200,18 +206,19 @@ def test_tensorflow_says_whether_onednn_is_on(variable, kernel):
 
 
 @flavours
-@pytest.mark.parametrize("pool", [(1, 2, 2), (2, 1, 1), (1, 3, 3), (3, 3, 3), (2, 3, 3)], ids=str)
+@pytest.mark.parametrize("pool", [(1, 2, 2), (2, 1, 1), (1, 3, 3), (2, 3, 3)], ids=str)
 def test_pooling(flavour, pool):
-    for strides, padding in itertools.product([None, (1, 2, 2), (2, 2, 2), (2, 1, 1)], ["valid", "same"]):
-        flavoured = FLAVOURS[flavour]
+    flavoured = FLAVOURS[flavour]
+    x = data(dtype="float32")
+    for strides, padding in [(None, "valid"), ((1, 2, 2), "same"), ((2, 2, 2), "valid"), ((2, 1, 1), "same")]:
         ours, own = (kind.MaxPooling3D(pool, strides, padding) for kind in (flavoured.layers, flavoured.keras.layers))
         assert operations(ours) == {"MaxPool"}
-        x = data(dtype="float32")
-        agree(run(ours, x), run(own, x), 1e-6)
-        agree(run(ours, x, signature=[tf.TensorSpec((None,) * 5)]), run(own, x), 1e-6)
-        agree(run(ours, x, jit_compile=True), run(own, x), 1e-6)
+        expected = run(own, x)
+        agree(run(ours, x), expected, 1e-6)
         assert ours(x[:0]).shape == own(x)[:0].shape  # forward: the gradient of oneDNN's own kernels ends the process
         assert tuple(ours(flavoured.keras.Input(SHAPE[1:])).shape) == (None, *own(x).shape[1:])
+    agree(run(ours, x, signature=[tf.TensorSpec((None,) * 5)]), expected, 1e-6)
+    agree(run(ours, x, jit_compile=True), expected, 1e-6)
 
 
 @flavours
@@ -302,6 +309,7 @@ def test_a_model_file_brings_the_layers_back(flavour, tmp_path):
     np.testing.assert_array_equal(loaded(clip()), ours(clip()))
 
 
+@pytest.mark.slow
 @flavours
 def test_saved_model(flavour, tmp_path):
     ours, own = networks(flavour)
