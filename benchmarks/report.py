@@ -14,18 +14,21 @@ import time
 import side_by_side
 from frameworks import THREADS
 
+# What decides which kernels TensorFlow picks, and how fast they are.
+FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16")
+
 
 def machine():
     """One line on what the numbers were measured with."""
     text = pathlib.Path("/proc/cpuinfo").read_text()
     found = {key: re.search(rf"^{key}\s*: (.*)$", text, re.M) for key in ("model name", "cpu family", "model", "flags")}
     cpu = {key: match[1] if match else "?" for key, match in found.items()}
-    wide = ", ".join(flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in cpu["flags"].split())
+    wide = ", ".join(flag for flag in FLAGS if flag in cpu["flags"].split())
     packages = ", ".join(f"{name} {_version(name)}" for name in ("tensorflow", "keras", "torch", "numpy"))
-    onednn = "off" if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0" else "on"
+    onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "not set")
     return (
         f"{cpu['model name']} (family {cpu['cpu family']}, model {cpu['model']}; {wide}), {os.cpu_count()} cores, "
-        f"{THREADS} threads used; Python {platform.python_version()}, {packages}; TensorFlow's oneDNN {onednn}; "
+        f"{THREADS} threads used; Python {platform.python_version()}, {packages}; TF_ENABLE_ONEDNN_OPTS={onednn}; "
         f"{datetime.date.today()}"
     )
 

@@ -42,6 +42,7 @@ class Contestant:
       factory: what to call in the module.
       arguments: to call it with.
       tolerance: up to which its results agree with those of the first contestant; None if it computes something else.
+      environment: variables of its process, beside those of this one.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Contestant:
     factory: str
     arguments: dict
     tolerance: float | None = 1e-3
+    environment: dict = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             text=True,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", **contestant.environment},
         )
         build = dict(module=contestant.module, name=contestant.factory, arguments=contestant.arguments)
         try:

@@ -17,6 +17,8 @@ import resource
 import sys
 import time
 
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # oneDNN's kernels, off by default on CPUs without AVX-512
+
 TICKS = os.sysconf("SC_CLK_TCK")
 OUT_OF_MEMORY = re.compile(
     "out of memory|OOM|bad_alloc|RESOURCE_EXHAUSTED|DefaultCPUAllocator|(can't|cannot|could not|failed to) alloc", re.I

@@ -2,10 +2,12 @@
 
 from keras_nonlocal import cost, models, weights
 from keras_nonlocal._version import __version__
-from keras_nonlocal.layers import BatchNormalization, NonLocal1D, NonLocal2D, NonLocal3D
+from keras_nonlocal.layers import BatchNormalization, Conv3D, MaxPooling3D, NonLocal1D, NonLocal2D, NonLocal3D
 
 __all__ = [
     "BatchNormalization",
+    "Conv3D",
+    "MaxPooling3D",
     "NonLocal1D",
     "NonLocal2D",
     "NonLocal3D",

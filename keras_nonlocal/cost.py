@@ -13,8 +13,10 @@ A non-local block counts by its definition, whatever its `implementation`: theta
 is to the pooled keys or to all positions, theta phi^T for every query and key that meet, their weights times g, and
 W_z. The concatenation form multiplies each half of w_f by theta and by phi, once for each position.
 
-Only layers count. Operations between them (`x + y` on tensors) are left out, and a layer with weights that is not known
-here is named in `not_counted`: its parameters count, its multiply-adds do not.
+Only layers count. Operations between them (`x + y` on tensors) are left out, and a layer with weights or products that
+is not known here is named in `not_counted`: its parameters count, its multiply-adds do not. So are recurrent and
+attention layers, and a layer that another one calls in a loop of TensorFlow's, nobody knows how often. TimeDistributed
+costs what its layer does, once for every step.
 """
 
 import contextlib
@@ -39,6 +41,12 @@ _MOVING = {
     *("InputLayer", "Dropout", "GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization"),
     *("Reshape", "Flatten", "Permute", "Identity", "Concatenate", "RepeatVector"),
 }
+# Layers that call those inside them as often as they like, or multiply what these give them.
+_CLOSED = {"RNN", "MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention"}
+_PRODUCTS = {
+    *("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum", "XlaDotV2"),
+    *("Conv2D", "Conv3D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "Conv3DBackpropInputV2"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +62,7 @@ class Cost:
         from the layer that makes it to the last one that uses it, none written over another; within a non-local block
         also theta, phi, g, y and what is built of the attention. Parameters and what kernels of TensorFlow use inside
         come on top.
-      not_counted: classes of layers with weights whose multiply-adds are not known here.
+      not_counted: classes of layers with weights or products whose multiply-adds are not known here.
     """
 
     parameters: int
@@ -102,7 +110,14 @@ def cost(target, input_shape=None):
         multiply_adds=sum(part.multiply_adds for part in parts.values()),
         operations=sum(part.operations for part in parts.values()),
         activation_bytes=_most_held(calls, outputs),
-        not_counted=tuple(sorted({name for part in parts.values() for name in part.not_counted})),
+        not_counted=tuple(
+            sorted(
+                {
+                    *(name for part in parts.values() for name in part.not_counted),
+                    *(type(layer).__name__ for layer in _with_weights_of_their_own(target)),
+                }
+            )
+        ),
     )
 
 
@@ -136,11 +151,25 @@ def by_layer(target, input_shape=None):
 
 @dataclasses.dataclass(frozen=True)
 class _Call:
-    """A layer called while the target was traced, with the tensors in and out."""
+    """A layer called while the target was traced.
+
+    Args:
+      layer: what was called.
+      inputs: the tensors in.
+      outputs: the tensors out.
+      repeated: whether it was called in a loop, where one call of the trace is any number of calls.
+      multiplies: whether it computes products of matrices, or convolves.
+      steps: of TimeDistributed, how often it calls the layer in it; otherwise 0.
+      inside: of TimeDistributed, the calls of one step.
+    """
 
     layer: object
     inputs: list
     outputs: list
+    repeated: bool
+    multiplies: bool
+    steps: int = 0
+    inside: tuple = ()
 
 
 def _calls(target, input_shape):
@@ -155,7 +184,17 @@ def _calls(target, input_shape):
         for leaf in _leaves(target):
             stack.enter_context(_watched(leaf, calls))
         outputs = _trace(target, specs, calls)
-    return calls, tf.nest.flatten(outputs)
+    return [_with_steps(call) for call in calls], tf.nest.flatten(outputs)
+
+
+def _with_steps(call):
+    """A call of TimeDistributed with those of the layer in it."""
+    if "TimeDistributed" not in _bases(call.layer):
+        return call
+    # It may run that layer in a loop, or on all steps as one batch: what one step costs is counted apart.
+    batch, time, *shape = call.inputs[0].shape
+    inside, _ = _calls(call.layer.layer, tuple(shape))
+    return dataclasses.replace(call, steps=batch * time, inside=tuple(inside))
 
 
 def _trace(target, specs, calls=None):
@@ -178,8 +217,11 @@ def _watched(layer, calls):
 
     @tf.autograph.experimental.do_not_convert
     def watched(*args, **kwargs):
+        graph = tf.compat.v1.get_default_graph()
+        before = len(graph.get_operations())
         outputs = call(*args, **kwargs)
-        calls.append(_Call(layer, _tensors((args, kwargs)), _tensors(outputs)))
+        multiplies = _multiply(graph, graph.get_operations()[before:])
+        calls.append(_Call(layer, _tensors((args, kwargs)), _tensors(outputs), _is_loop(graph), multiplies))
         return outputs
 
     vars(layer)["call"] = watched  # past Keras, which would keep a note of it
@@ -187,6 +229,41 @@ def _watched(layer, calls):
         yield
     finally:
         del vars(layer)["call"]
+
+
+def _is_loop(graph):
+    """Whether this is the graph of a loop's body, or in one."""
+    while graph is not None:
+        if type(graph).__name__.startswith("While"):
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False
+
+
+def _multiply(graph, operations):
+    """Whether one of these operations, or of those in the functions that they call, is a product."""
+    if any(op.type in _PRODUCTS for op in operations):
+        return True
+    wanted = {name for op in operations for name in _functions(op.node_def)}
+    if not wanted:
+        return False
+    library = {function.signature.name: function.node_def for function in graph.as_graph_def().library.function}
+    seen = set()
+    while wanted:
+        name = wanted.pop()
+        seen.add(name)
+        for node in library.get(name, ()):
+            if node.op in _PRODUCTS:
+                return True
+            wanted |= {*_functions(node)} - seen
+    return False
+
+
+def _functions(node):
+    """The names of the functions that a node calls."""
+    for value in node.attr.values():
+        functions = [value.func, *value.list.func]
+        yield from (function.name for function in functions if function.name)
 
 
 def _specs(target, input_shape):
@@ -223,20 +300,40 @@ def _spec(shape, dtype):
 
 
 def _leaves(layer):
-    """The layers that do the work: those without layers inside, and non-local blocks."""
+    """The layers that do the work: those without layers inside, and those that are looked at as a whole."""
     leaves = {}
-    inside = [] if isinstance(layer, NonLocalMixin) else layer._flatten_layers(include_self=False, recursive=False)
-    for part in inside:
+    whole = isinstance(layer, NonLocalMixin) or _bases(layer) & {*_CLOSED, "TimeDistributed"}
+    for part in [] if whole else layer._flatten_layers(include_self=False, recursive=False):
         leaves.update((id(leaf), leaf) for leaf in _leaves(part))
     return list(leaves.values()) or [layer]
+
+
+def _with_weights_of_their_own(layer):
+    """The layers, from this one down to its leaves, that have both layers inside and weights beside theirs."""
+    if _leaves(layer) == [layer]:
+        return
+    inside = list(layer._flatten_layers(include_self=False, recursive=False))
+    known = {id(weight) for part in inside for weight in part.weights}
+    if any(id(weight) not in known for weight in layer.weights):
+        yield layer
+    for part in inside:
+        yield from _with_weights_of_their_own(part)
 
 
 def _layer_costs(calls):
     """{layer: Cost}, all calls of a layer together; its memory is that of its largest call."""
     costs = {}
     for call in calls:
-        part = _call_cost(call)
-        costs[call.layer] = _sum(costs[call.layer], part, again=True) if call.layer in costs else part
+        parts = {call.layer: _call_cost(call)}
+        for layer, part in _layer_costs(call.inside).items():
+            parts[layer] = dataclasses.replace(
+                part,
+                multiply_adds=part.multiply_adds * call.steps,
+                operations=part.operations * call.steps,
+                activation_bytes=part.activation_bytes * call.steps,
+            )
+        for layer, part in parts.items():
+            costs[layer] = _sum(costs[layer], part, again=True) if layer in costs else part
     return costs
 
 
@@ -255,30 +352,31 @@ def _sum(a, b, again=False):
 def _call_cost(call):
     layer = call.layer
     taken, given = (sum(_size(x) for x in tensors) for tensors in (call.inputs, call.outputs))
+    held = sum(_bytes(x) for x in _unique([*call.inputs, *call.outputs])) + _inside(call)
+    if call.steps:
+        return Cost(0, 0, 0, 0, held)
     multiply_adds = more = 0
-    not_counted = ()
     kind = _kind(layer)
+    known = isinstance(layer, NonLocalMixin) or kind or hasattr(layer, "moving_variance")
+    not_counted = call.repeated and call.multiplies or not known and (layer.weights or call.multiplies)
     if isinstance(layer, NonLocalMixin):
         multiply_adds, more = _non_local(layer, call.inputs[0].shape)
     elif kind:
         multiply_adds = _rows(call, kind) * _kernel_size(layer)
         activates = getattr(layer.activation, "__name__", "linear") != "linear"
         more = given * (bool(layer.use_bias) + activates)
-    elif layer.weights:
+    elif layer.weights or not _bases(layer) & _MOVING:
         more = max(taken, given)
-        if not hasattr(layer, "moving_variance"):
-            not_counted = (type(layer).__name__,)
-    elif not _bases(layer) & _MOVING:
-        more = max(taken, given)
-    held = sum(_bytes(x) for x in _unique([*call.inputs, *call.outputs])) + _inside(call)
+    if call.repeated:
+        multiply_adds = 0
     parameters, weights = _parameters(layer), _kernel_size(layer) if kind else _non_local_weights(layer)
-    return Cost(parameters, weights, multiply_adds, multiply_adds + more, held, not_counted)
+    names = (type(layer).__name__,) if not_counted else ()
+    return Cost(parameters, weights, multiply_adds, multiply_adds + more, held, names)
 
 
 def _kind(layer):
     """The known class that a layer with kernels is of, or None."""
-    names = (base.__name__ for base in type(layer).__mro__)
-    return next((name for name in names if name in _BY_OUTPUT | _BY_INPUT), None)
+    return next((name for name in _bases(layer) if name in _BY_OUTPUT | _BY_INPUT), None)
 
 
 def _rows(call, kind):
@@ -340,6 +438,9 @@ def _non_local(layer, shape):
 def _inside(call):
     """Bytes held inside a layer besides its inputs and outputs, at the moment that counts."""
     layer = call.layer
+    if call.steps:  # all steps at once, over what comes in and goes out
+        taken_and_given = sum(_bytes(x) for x in _unique([*call.inputs, *call.outputs]))
+        return max(0, call.steps * _most_held(call.inside, call.inside[-1].outputs) - taken_and_given)
     if not isinstance(layer, NonLocalMixin):
         return 0
     x = call.inputs[0]
@@ -399,7 +500,9 @@ def _is_layer(target):
 
 
 def _bases(layer):
-    return {base.__name__ for base in type(layer).__mro__}
+    """The names of the classes of Keras that a layer is of, or is derived from, the nearest first."""
+    own = (base for base in type(layer).__mro__ if base.__module__.split(".")[0] in _functional.FLAVOURS)
+    return dict.fromkeys(base.__name__ for base in own).keys()
 
 
 def _tensors(structure):

@@ -1,9 +1,10 @@
-"""Non-local blocks, and the batch norm in them, for Keras 3."""
+"""Non-local blocks, and the batch norm and convolution beside them, for Keras 3."""
 
 import keras
 import tensorflow as tf
 
 from keras_nonlocal._batch_norm import FusedBatchNormMixin
+from keras_nonlocal._convolutions import FrameConvolutionMixin, FramePoolingMixin
 from keras_nonlocal._non_local import NonLocalMixin
 
 
@@ -42,6 +43,49 @@ class BatchNormalization(FusedBatchNormMixin, keras.layers.BatchNormalization):
     def _move(self, variable, value):
         old = tf.cast(tf.convert_to_tensor(variable), value.dtype)
         variable.assign(old * self.momentum + value * (1.0 - self.momentum))
+
+
+@keras.saving.register_keras_serializable("keras_nonlocal")
+class Conv3D(FrameConvolutionMixin, keras.layers.Conv3D):
+    """keras.layers.Conv3D by 2D kernels where TensorFlow's oneDNN is off: same numbers, weights and files.
+
+    Without oneDNN the gradient of a strided Conv3D takes up to 50 times as long on a CPU as that of 2D convolutions of
+    the frames, which then take its place. TensorFlow switches oneDNN on by itself only on CPUs with AVX-512 VNNI, bf16
+    or AMX; elsewhere `TF_ENABLE_ONEDNN_OPTS=1` does, set before TensorFlow is imported. See docs/performance.md.
+
+    Args:
+      *args, **kwargs: those of keras.layers.Conv3D. With groups, dilation or channels first it is that layer itself.
+
+    Call arguments: `inputs`, (B, T, H, W, channels).
+
+    Raises:
+      ValueError: what keras.layers.Conv3D raises.
+
+    Example:
+
+    >>> x = np.random.normal(size=[2, 8, 14, 14, 64]).astype("float32")
+    >>> keras_nonlocal.layers.Conv3D(32, (1, 3, 3), strides=(1, 2, 2), padding="same")(x).shape
+    TensorShape([2, 8, 7, 7, 32])
+    """
+
+
+@keras.saving.register_keras_serializable("keras_nonlocal")
+class MaxPooling3D(FramePoolingMixin, keras.layers.MaxPooling3D):
+    """keras.layers.MaxPooling3D by 2D kernels where TensorFlow's oneDNN is off: same numbers and files.
+
+    Args:
+      *args, **kwargs: those of keras.layers.MaxPooling3D. With channels first it is that layer itself.
+
+    Call arguments: `inputs`, (B, T, H, W, channels).
+
+    Raises:
+      ValueError: what keras.layers.MaxPooling3D raises.
+
+    Example:
+
+    >>> keras_nonlocal.layers.MaxPooling3D((1, 3, 3), strides=(1, 2, 2))(np.zeros([2, 8, 15, 15, 64], "float32")).shape
+    TensorShape([2, 8, 7, 7, 64])
+    """
 
 
 class _KerasNonLocal(NonLocalMixin):

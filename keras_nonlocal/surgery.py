@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_nonlocal import _functional
 from keras_nonlocal._batch_norm import FusedBatchNormMixin
+from keras_nonlocal._convolutions import FrameConvolutionMixin
 from keras_nonlocal._non_local import NonLocalMixin
 
 # What a batch norm can be folded into, and where its kernel has the channels of its output.
@@ -140,11 +141,15 @@ class _Folding:
         name = type(layer).__name__
         return (
             name in KERNEL_AXES
-            and type(layer) is getattr(self._keras.layers, name, None)  # a subclass may do anything with its kernel
+            and self._is_as_it_comes(layer, name)
             and layer.activation is self._keras.activations.linear
             and not getattr(layer, "lora_enabled", False)
             and not getattr(layer, "quantization_mode", None)
         )
+
+    def _is_as_it_comes(self, layer, name):
+        """Whether this is Keras' layer of that name, or ours for it: a subclass may do anything with its kernel."""
+        return type(layer) is getattr(self._keras.layers, name, None) or FrameConvolutionMixin in type(layer).__bases__
 
     def _is_model(self, layer):
         return isinstance(layer, self._keras.Model) and _functional.graph(layer) is not None

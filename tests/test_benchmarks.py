@@ -29,6 +29,7 @@ def test_a_tiny_block_end_to_end(tmp_path):
     assert process.returncode == 0, process.stderr
     text = out.read_text()
     assert " ".join(command) in text and "tensorflow 2." in text
+    assert re.search(r"\(family \d+, model \d+; .*TF_ENABLE_ONEDNN_OPTS=[01];", text)
     rows = re.findall(r"^\| (ours(?:, dense)?) \| (\S+) \|", text, re.M)
     assert [name for name, _ in rows] == ["ours", "ours, dense"] * 2  # times, then memory
     assert all(math.isfinite(float(number)) and float(number) > 0 for _, number in rows), rows
@@ -105,6 +106,33 @@ def test_necessary_operations_of_the_dot_product(module):
     assert cases.necessary_flops("res3/dot_product", "forward") == expected
     assert cases.necessary_flops("res3/dot_product", "train") == 3 * expected
     assert cases.necessary_flops("res4/concatenation", "forward") is None
+
+
+def test_bars_of_convolutions(module):
+    convolutions, side_by_side = module("convolutions"), module("side_by_side")
+    kinds = (convolutions.KERAS_ON, convolutions.OURS_ON, convolutions.KERAS_OFF, convolutions.OURS_OFF)
+    race = _race(side_by_side, **dict(zip(kinds, (1.0, 1.1, 50.0, 2.2), strict=True)))
+    bars = convolutions.bars({"demo step, c2d_demo": race, "1x3x3, 64": race})
+    assert [(bar.asked, round(bar.reached, 3), bar.held) for bar in bars] == [
+        (3.0, 2.0, True), (1.05, 1.1, False), (1.05, 1.1, False)
+    ]  # fmt: skip
+
+
+def test_a_contestant_of_convolutions_has_its_own_setting(module):
+    convolutions = module("convolutions")
+    four = convolutions.contestants("1x3x3, 64")
+    assert [one.environment["TF_ENABLE_ONEDNN_OPTS"] for one in four] == ["1", "1", "0", "0"]
+    assert [one.arguments["own"] for one in four] == [True, False, True, False]
+
+
+@pytest.mark.slow
+def test_a_convolution_end_to_end(tmp_path):
+    out = tmp_path / "convolutions.md"
+    command = [sys.executable, "benchmarks/convolutions.py", "--cases=demo 1x3x3", "--rounds=1", f"--out={out}"]
+    process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600)
+    assert process.returncode == 0, process.stderr
+    text = out.read_text()
+    assert "DISAGREE" not in text and len(re.findall(r"^\| (?:ours|Keras), oneDNN o\w+ \| \d", text, re.M)) == 4
 
 
 def test_every_bar_has_contestants(module):

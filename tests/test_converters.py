@@ -1,7 +1,6 @@
 """Models with our blocks after conversion to LiteRT and ONNX answer as before; docs/performance.md has the table."""
 
 import blocks
-import numpy as np
 import pytest
 import tensorflow as tf
 

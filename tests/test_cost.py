@@ -10,7 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 import keras_nonlocal
-from keras_nonlocal import cost, models
+from keras_nonlocal import _convolutions, cost, models
 from keras_nonlocal.models import video_resnet
 from keras_nonlocal.tfm import layers as tfm_layers
 
@@ -204,6 +204,138 @@ def test_what_is_not_known_is_named():
     assert found.parameters == 12
 
 
+def called(layers, name):
+    """A layer that calls, with a tensor, a layer of that name; what is not known of it."""
+    inner = {
+        "Attention": lambda: layers.Attention(),
+        "AdditiveAttention": lambda: layers.AdditiveAttention(),
+        "Dot": lambda: layers.Dot(axes=2),
+        "MultiHeadAttention": lambda: layers.MultiHeadAttention(2, 3),
+    }[name]()
+
+    class Caller(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.inner = inner
+
+        def call(self, x):
+            return self.inner(x, x) if name == "MultiHeadAttention" else self.inner([x, x])
+
+    return Caller()
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("name", ["Attention", "AdditiveAttention", "Dot", "MultiHeadAttention"])
+def test_attention_is_named(flavour, name):
+    found = cost.cost(called(blocks.FLAVOURS[flavour].keras.layers, name), (4, 5))
+    assert (found.multiply_adds, found.not_counted) == (0, (name,))
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_recurrent_layers_are_named(flavour):
+    layers = blocks.FLAVOURS[flavour].keras.layers
+    for layer, shape, name in [
+        (layers.LSTM(3), (4, 5), "LSTM"),
+        (layers.GRU(3, unroll=True), (4, 5), "GRU"),
+        (layers.SimpleRNN(3), (4, 5), "SimpleRNN"),
+        (layers.RNN(layers.StackedRNNCells([layers.LSTMCell(3), layers.GRUCell(3)])), (4, 5), "RNN"),
+        (layers.Bidirectional(layers.LSTM(3)), (4, 5), "LSTM"),
+        (layers.ConvLSTM2D(3, 3), (4, 6, 6, 2), "ConvLSTM2D"),
+        (layers.TimeDistributed(layers.LSTM(3)), (2, 4, 5), "LSTM"),
+    ]:
+        found = cost.cost(layer, shape)
+        assert (found.multiply_adds, found.not_counted) == (0, (name,)), name
+        assert found.parameters == sum(math.prod(w.shape) for w in layer.weights)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_time_distributed_costs_its_layer_once_for_every_step(flavour):
+    flavoured = blocks.FLAVOURS[flavour]
+    layers = flavoured.keras.layers
+    frame = flavoured.keras.Input((8, 8, 3))
+    z = flavoured.layers.NonLocal2D()(layers.Conv2D(6, 3, padding="same", name="conv")(frame))
+    network = flavoured.keras.Model(frame, layers.GlobalAveragePooling2D()(z))
+    for inner, shape in ((network, (8, 8, 3)), (flavoured.layers.NonLocal2D(), (8, 8, 6)), (layers.Dense(3), (5,))):
+        once = cost.cost(inner, shape)
+        clip = flavoured.keras.Input((4, *shape))
+        distributed = layers.TimeDistributed(inner)
+        found = cost.cost(flavoured.keras.Model(clip, distributed(clip)))
+        assert (found.multiply_adds, found.operations) == (4 * once.multiply_adds, 4 * once.operations)
+        assert (found.weights, found.parameters, found.not_counted) == (once.weights, once.parameters, ())
+        assert found.activation_bytes >= 4 * once.activation_bytes
+        nested = cost.cost(layers.TimeDistributed(layers.TimeDistributed(inner)), (2, 4, *shape))
+        assert (nested.multiply_adds, nested.weights) == (8 * once.multiply_adds, once.weights)
+        both = layers.Add()([distributed(clip), distributed(clip)])
+        twice = cost.cost(flavoured.keras.Model(clip, both))
+        assert (twice.multiply_adds, twice.weights) == (8 * once.multiply_adds, once.weights)
+    parts = cost.by_layer(layers.TimeDistributed(network), (4, 8, 8, 3))
+    assert parts["conv"].multiply_adds == 4 * 64 * 27 * 6
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_layer_or_model_called_on_several_inputs(flavour):
+    package = blocks.FLAVOURS[flavour].keras
+    a, b = package.Input((5,)), package.Input((5,))
+    shared = package.layers.Dense(3, use_bias=False)
+    model = package.Sequential([package.Input((5,)), shared])
+    found = cost.cost(package.Model([a, b], package.layers.Add()([model(a), model(b), shared(a)])))
+    assert (found.multiply_adds, found.weights, found.parameters) == (45, 15, 15)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_layers_of_the_user_are_named_where_they_multiply(flavour):
+    package = blocks.FLAVOURS[flavour].keras
+    layers = package.layers
+
+    class Dense(layers.Layer):  # not Keras' own
+        def build(self, shape):
+            self.kernel = self.add_weight(shape=(shape[-1], 3), name="kernel")
+
+        def call(self, x):
+            return tf.matmul(x, tf.convert_to_tensor(self.kernel))
+
+    class Looping(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(3)
+
+        def build(self, shape):
+            self.dense.build((None, shape[-1]))
+
+        def call(self, x):
+            return tf.map_fn(lambda step: self.dense(step), x)
+
+    class Around(layers.Layer):
+        def build(self, shape):
+            self.scale = self.add_weight(shape=(3, 3), name="scale")
+            self.dense = layers.Dense(3, use_bias=False)
+            self.dense.build(shape)
+
+        def call(self, x):
+            return tf.matmul(self.dense(x), tf.convert_to_tensor(self.scale))
+
+    gram = layers.Lambda(lambda x: tf.matmul(x, x, transpose_b=True), output_shape=(4, 4))
+    for layer, multiply_adds, names in [
+        (Dense(), 0, ("Dense",)),
+        (Looping(), 0, ("Dense",)),
+        (Around(), 4 * 15, ("Around",)),
+        (gram, 0, ("Lambda",)),
+        (layers.Lambda(lambda x: 2 * x, output_shape=(4, 5)), 0, ()),
+    ]:
+        found = cost.cost(layer, (4, 5))
+        assert (found.multiply_adds, found.not_counted) == (multiply_adds, names)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("onednn", [True, False])
+def test_our_convolution_costs_what_keras_own_does(flavour, onednn, monkeypatch):
+    monkeypatch.setattr(_convolutions, "_onednn", lambda: onednn)
+    flavoured = blocks.FLAVOURS[flavour]
+    for arguments in ((4, (1, 3, 3), (1, 2, 2)), (4, (3, 1, 1), 1, "same"), (4, 3, 2), (4, 1)):
+        ours, own = (kinds.Conv3D(*arguments) for kinds in (flavoured.layers, flavoured.keras.layers))
+        assert cost.cost(ours, (5, 7, 6, 3)) == cost.cost(own, (5, 7, 6, 3))
+
+
 @pytest.mark.parametrize("target", [tf.zeros([2]), "c2d", keras])
 def test_other_things_are_refused(target):
     with pytest.raises(TypeError, match="`target` must be a layer or a model"):
@@ -227,7 +359,7 @@ def small(package, ours):
 
 
 def test_both_keras_count_the_same():
-    assert cost.cost(small(keras, keras_nonlocal)) == cost.cost(small(tf_keras, tfm_layers))
+    assert cost.cost(small(keras, keras_nonlocal.layers)) == cost.cost(small(tf_keras, tfm_layers))
 
 
 @pytest.mark.slow

@@ -11,7 +11,17 @@ ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "keras_nonlocal"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # The maths knows nothing of the layers, the layers nothing of the models.
-LAYERING = ["pairwise", "loops", "softmax_attention", "relu_sums", "attend", "_batch_norm", "_non_local", "layers"]
+LAYERING = [
+    "pairwise",
+    "loops",
+    "softmax_attention",
+    "relu_sums",
+    "attend",
+    "_batch_norm",
+    "_convolutions",
+    "_non_local",
+    "layers",
+]
 
 
 def _name(path):
@@ -73,6 +83,45 @@ def test_the_layer_imports_one_way(level):
     assert not _imports_any(PACKAGE / f"{LAYERING[level]}.py", *above)
 
 
+ONEDNN = 'os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")'
+
+
+def _switches_onednn_on(path):
+    """Whether a script does so before it imports anything that may import TensorFlow."""
+    for node in ast.parse(path.read_text(), str(path)).body:
+        if isinstance(node, ast.Expr) and ast.unparse(node) == ast.unparse(ast.parse(ONEDNN)):
+            return True
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        if any(module.split(".")[0] not in sys.stdlib_module_names for module in modules):
+            return False
+    return False
+
+
+SCRIPTS = [
+    path
+    for folder in ("training", "benchmarks")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+    if '__name__ == "__main__"' in path.read_text()
+]
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=_name)
+def test_scripts_switch_onednn_on_unless_the_user_has_chosen(path):
+    assert _switches_onednn_on(path), f"{ONEDNN} comes before all imports but Python's own"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_name)
+def test_the_library_leaves_the_environment_alone(path):
+    tree = ast.parse(path.read_text(), str(path))
+    written = [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and str(node.value).startswith("TF_ENABLE_ONEDNN") and node.value.isupper()
+    ]
+    assert not written
+
+
 def test_the_maths_knows_no_keras():
     for name in (
         "pairwise",
@@ -83,6 +132,7 @@ def test_the_maths_knows_no_keras():
         "positions",
         "_non_local",
         "_batch_norm",
+        "_convolutions",
         "_functional",
         "surgery",
         "cost",
@@ -111,6 +161,10 @@ def test_the_checks_see_imports(tmp_path, monkeypatch):
     assert _imports_any(path, "tf_keras") == ["tf_keras.layers"]
     assert _imports_any(path, "official") == ["official", "official.vision"]
     assert _imports_any(path, "a.d.e") == ["a.d.e"]
+    path.write_text(f"import os\n\nimport tensorflow\n{ONEDNN}\n")
+    assert not _switches_onednn_on(path)
+    path.write_text(f"import os\n\n{ONEDNN}\nimport tensorflow\n")
+    assert _switches_onednn_on(path)
 
 
 def test_importing_the_package_imports_neither_tf_keras_nor_official():

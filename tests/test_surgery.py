@@ -129,7 +129,7 @@ def test_sizes_may_be_unknown(flavour):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
 
 
-def linear_layers(layers):
+def linear_layers(layers, ours):
     """Every kind of layer that takes a norm, as (layer, rank of its input)."""
     return [
         (layers.Dense(5), 2),
@@ -144,14 +144,15 @@ def linear_layers(layers):
         (layers.DepthwiseConv2D(3, depth_multiplier=3, use_bias=False), 4),
         (layers.SeparableConv1D(5, 3, depth_multiplier=2), 3),
         (layers.SeparableConv2D(5, 3), 4),
+        (ours.Conv3D(4, (1, 3, 3), strides=(1, 2, 2), use_bias=False), 5),
     ]
 
 
 @flavours
-@pytest.mark.parametrize("index", range(12))
+@pytest.mark.parametrize("index", range(13))
 def test_every_linear_layer_takes_a_norm(flavour, index):
     package = FLAVOURS[flavour].keras
-    layer, rank = linear_layers(package.layers)[index]
+    layer, rank = linear_layers(package.layers, FLAVOURS[flavour].layers)[index]
     shape = (6,) * (rank - 2) + (4,)
     inputs = package.Input(shape)
     options = [{}, {"scale": False}, {"center": False, "epsilon": 0.1}, {"axis": rank - 1}][index % 4]
@@ -220,6 +221,18 @@ def test_what_cannot_be_folded_stays(flavour, way):
     assert list(ways) == WAYS
     model, left = ways[way]
     check(model, clips((5, 5, 4)), flavour, left=left)
+
+
+@flavours
+def test_a_subclass_of_our_convolution_stays(flavour):
+    class Own(FLAVOURS[flavour].layers.Conv3D):
+        pass
+
+    package = FLAVOURS[flavour].keras
+    inputs = package.Input((2, 5, 5, 3))
+    norm = package.layers.BatchNormalization(name="norm")
+    model = package.Model(inputs, norm(Own(4, (1, 3, 3), name="own")(inputs)))
+    check(randomize(model), clips((2, 5, 5, 3)), flavour, left=["norm"])
 
 
 @flavours

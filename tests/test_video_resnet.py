@@ -104,7 +104,7 @@ def test_both_flavours_compute_the_same(inflate):
 
 @pytest.mark.parametrize(("package", "ours"), [(keras, layers), (tf_keras, tfm_layers)])
 def test_the_norms_compute_what_keras_own_do(package, ours):
-    own = types.SimpleNamespace(NonLocal3D=ours.NonLocal3D, BatchNormalization=package.layers.BatchNormalization)
+    own = types.SimpleNamespace(**{**vars(ours), "BatchNormalization": package.layers.BatchNormalization})
     a, b = small_model(package, ours), small_model(package, own)
     assert any(isinstance(layer, ours.BatchNormalization) for layer in a.layers)
     assert not any(isinstance(layer, ours.BatchNormalization) for layer in b.layers)
@@ -171,16 +171,44 @@ def test_saves_and_loads(tmp_path):
     assert np.array_equal(model(clips()), loaded(clips()))
 
 
+def test_integers_of_numpy_are_integers():
+    counts = tuple(np.int64(n) for n in SMALL["block_counts"])
+    placement = dict(non_local={"res3": np.array([1])}, group_frames={"res3": np.int32(2), "res4": None})
+    model = small_model(keras, layers, block_counts=counts, **placement)
+    assert model.get_layer("res3_1_nonlocal").group_frames == 2
+    assert video_resnet.checked_placement({"res3": range(2)}, counts)["res3"] == (0, 1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (dict(non_local={"res6": [0]}), "`non_local` must be one of .*res6"),
         (dict(non_local={"res3": [4]}), "from 0 to 3. Received: res3: \\[4\\]"),
         (dict(non_local={"res3": [1, 1]}), "each once"),
+        (dict(non_local={"res3": [-1]}), "Received: res3: \\[-1\\]"),
+        (dict(non_local={"res3": ...}), "from 0 to 3. Received: res3: Ellipsis"),
+        (dict(non_local={"res3": None}), "from 0 to 3. Received: res3: None"),
+        (dict(non_local={"res3": 1}), "from 0 to 3. Received: res3: 1"),
+        (dict(non_local={"res3": "13"}), "from 0 to 3. Received: res3: 13"),
+        (dict(non_local={"res3": ["1"]}), "Received: res3: \\['1'\\]"),
+        (dict(non_local={"res3": [1.0]}), "Received: res3: \\[1.0\\]"),
+        (dict(non_local={"res3": [True]}), "Received: res3: \\[True\\]"),
+        (dict(non_local={"res3": [[1]]}), "Received: res3: \\[\\[1\\]\\]"),
+        (dict(non_local={3: [1]}), "`non_local` must be one of .*=3"),
+        (dict(non_local=["res3"]), "`non_local` must be a dictionary of lists.*Received: non_local=\\['res3'\\]"),
+        (dict(group_frames={"res9": 4}), "`group_frames` must be one of .*res9"),
+        (dict(group_frames={"res9": None}), "`group_frames` must be one of .*res9"),
+        (dict(group_frames=4), "`group_frames` must be a dictionary of frames.*Received: group_frames=4"),
+        (dict(group_frames={"res3": 0}), "`group_frames\\['res3'\\]` must be a positive integer. Received: .*=0"),
+        (dict(group_frames={"res3": 4.0}), "must be a positive integer. Received: .*=4.0"),
+        (dict(group_frames={"res3": "4"}), "must be a positive integer. Received: .*='4'"),
+        (dict(non_local_block="gaussian"), "`non_local_block` must be a dictionary of arguments of NonLocal3D"),
         (dict(inflate="1x3x1"), "`inflate` must be .*1x3x1"),
         (dict(temporal_stride=4), "`temporal_stride` must be 2 or 8. Received: temporal_stride=4"),
         (dict(stem="resnet"), "`stem` must be one of .*resnet"),
         (dict(block_counts=(1, 2)), "`block_counts` must be 4 positive integers"),
+        (dict(block_counts=4), "`block_counts` must be 4 positive integers"),
+        (dict(depth=[50]), "`depth` must be one of .*Received: depth=\\[50\\]"),
         (dict(depth=18), "`depth` must be one of \\[50, 101\\]. Received: depth=18"),
         (dict(classes=0), "`classes` must be a positive integer"),
     ],

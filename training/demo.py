@@ -16,7 +16,9 @@ import sys
 import threading
 import time
 
-from absl import app, flags
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # oneDNN's kernels, off by default on CPUs without AVX-512
+
+from absl import app, flags  # noqa: E402
 
 flags.DEFINE_string("work_dir", "demo_work", "Folder for everything; the results go to WORK_DIR/seedN.")
 flags.DEFINE_integer("seed", 0, "Draws the training clips, initial weights and augmentation; the test clips stay.")

@@ -6,13 +6,16 @@ Nothing in the file is executed, and neither PyTorch nor Caffe2 is needed. Print
 file's SHA-256 and its source's licence, and writes the same next to the weights.
 """
 
+import os
 import pathlib
 
-from absl import app, flags
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # oneDNN's kernels, off by default on CPUs without AVX-512
 
-from keras_nonlocal import errors
-from keras_nonlocal.models import video_resnet
-from keras_nonlocal.weights import saving, variants
+from absl import app, flags  # noqa: E402
+
+from keras_nonlocal import errors  # noqa: E402
+from keras_nonlocal.models import video_resnet  # noqa: E402
+from keras_nonlocal.weights import saving, variants  # noqa: E402
 
 flags.DEFINE_string(
     "model", "auto", "auto for the network the file was trained as, or one of keras_nonlocal.models.list()."

@@ -10,6 +10,7 @@ Running the same command again goes on from the last checkpoint. An unknown key 
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Its lines are not for people; its errors are exceptions.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # oneDNN's kernels, off by default on CPUs without AVX-512
 
 from absl import app, flags  # noqa: E402
 from official.common import flags as tfm_flags  # noqa: E402

@@ -82,7 +82,7 @@ def c2d_or_i3d(inflate, **arguments):
 
 def _model(depth, input_shape, classes, dropout, include_top, window, name, **arguments):
     if "block_counts" not in arguments:
-        if depth not in video_resnet.BLOCK_COUNTS:
+        if not errors.is_positive_int(depth) or depth not in video_resnet.BLOCK_COUNTS:
             raise ValueError(f"`depth` must be one of {list(video_resnet.BLOCK_COUNTS)}. Received: depth={depth!r}")
         arguments["block_counts"] = video_resnet.BLOCK_COUNTS[depth]
     inputs = keras.Input(input_shape, name="clip")

@@ -5,6 +5,9 @@ non-local blocks put after chosen residual blocks. Strided convolutions are padd
 code: TensorFlow's SAME would shift every feature map by a pixel.
 """
 
+import collections.abc
+import numbers
+
 from keras_nonlocal import errors
 
 STAGES = ("res2", "res3", "res4", "res5")
@@ -69,9 +72,8 @@ def video_resnet(
     """
     _check(block_counts, inflate, temporal_stride, stem)
     placement = checked_placement(non_local, block_counts)
-    group_frames = {stage: frames for stage, frames in (group_frames or {}).items() if frames}
-    for stage in group_frames:
-        errors.check_choice("group_frames", stage, STAGES)
+    group_frames = _checked_group_frames(group_frames)
+    non_local_block = _checked_mapping("non_local_block", non_local_block, "arguments of NonLocal3D")
     layers = keras.layers
     norm = dict(momentum=norm_momentum, epsilon=norm_epsilon, synchronized=norm_synchronized, trainable=not norm_frozen)
 
@@ -81,7 +83,7 @@ def video_resnet(
             x = layers.ZeroPadding3D(pad, name=f"{name}_pad")(x)
         else:
             padding = "same"  # the same thing where nothing strides
-        x = layers.Conv3D(
+        x = ours.Conv3D(
             filters,
             kernel,
             strides,
@@ -113,7 +115,7 @@ def video_resnet(
         # Zeros are as good as the minus infinity of max-pool padding: nothing is below them after a ReLU.
         x = layers.ZeroPadding3D((pad_time if strides_early else 0, pad_space, pad_space), name="pool1_pad")(x)
     pool1 = (kernel, 2) if strides_early else (1, 1)
-    x = layers.MaxPooling3D((pool1[0], 3, 3), (pool1[1], 2, 2), name="pool1")(x)
+    x = ours.MaxPooling3D((pool1[0], 3, 3), (pool1[1], 2, 2), name="pool1")(x)
     endpoints = {}
     for index, (stage, count) in enumerate(zip(STAGES, block_counts, strict=True)):
         for i in range(count):
@@ -127,7 +129,7 @@ def video_resnet(
                     kernel_regularizer=kernel_regularizer,
                     bias_regularizer=kernel_regularizer,
                 )
-                options |= non_local_block or {}
+                options |= non_local_block
                 if stage in group_frames:
                     options["group_frames"] = group_frames[stage]
                 if norm_frozen:
@@ -136,7 +138,7 @@ def video_resnet(
                 x = ours.NonLocal3D(**options, name=f"{stage}_{i}_nonlocal")(x)
         endpoints[stage[-1]] = x
         if stage == "res2":
-            x = layers.MaxPooling3D((2, 1, 1), name="pool2")(x)
+            x = ours.MaxPooling3D((2, 1, 1), name="pool2")(x)
     return endpoints
 
 
@@ -151,20 +153,43 @@ def checked_placement(non_local, block_counts):
       {"res2": (...), ..., "res5": (...)}.
 
     Raises:
-      ValueError: for a stage or an index that does not exist.
+      ValueError: for a stage or an index that does not exist, or anything but a dictionary of lists of integers.
     """
     placement = {stage: () for stage in STAGES}
-    for stage, indices in (non_local or {}).items():
+    for stage, indices in _checked_mapping("non_local", non_local, 'lists, as {"res3": [1, 3]}').items():
         errors.check_choice("non_local", stage, STAGES)
         count = block_counts[STAGES.index(stage)]
-        indices = tuple(indices)
-        if any(not isinstance(i, int) or not 0 <= i < count for i in indices) or len(set(indices)) < len(indices):
+        listed = isinstance(indices, collections.abc.Iterable) and not isinstance(indices, collections.abc.Mapping)
+        given = list(indices) if listed and not isinstance(indices, str | bytes) else None
+        if given is None or not all(_is_index(i, count) for i in given) or len(set(given)) < len(given):
             raise ValueError(
                 f"`non_local` lists residual blocks of {stage} to put a non-local block after, each once, from 0 to "
-                f"{count - 1}. Received: {stage}: {list(indices)}"
+                f"{count - 1}. Received: {stage}: {indices if given is None else given}"
             )
-        placement[stage] = indices
+        placement[stage] = tuple(map(int, given))
     return placement
+
+
+def _checked_group_frames(group_frames):
+    """{stage: frames} of the stages that are cut."""
+    checked = {}
+    for stage, frames in _checked_mapping("group_frames", group_frames, 'frames, as {"res3": 4}').items():
+        errors.check_choice("group_frames", stage, STAGES)
+        if frames is not None:
+            checked[stage] = errors.check_positive_int(f"group_frames[{stage!r}]", frames)
+    return checked
+
+
+def _checked_mapping(argument, value, what):
+    if value is None:
+        return {}
+    if not isinstance(value, collections.abc.Mapping):
+        raise ValueError(f"`{argument}` must be a dictionary of {what}, or None. Received: {argument}={value!r}")
+    return dict(value)
+
+
+def _is_index(i, count):
+    return isinstance(i, numbers.Integral) and not isinstance(i, bool) and 0 <= i < count
 
 
 def _temporal_kernels(inflate, stage, index):
@@ -174,7 +199,8 @@ def _temporal_kernels(inflate, stage, index):
 
 
 def _check(block_counts, inflate, temporal_stride, stem):
-    if len(block_counts) != len(STAGES) or not all(isinstance(n, int) and n > 0 for n in block_counts):
+    is_list = isinstance(block_counts, collections.abc.Sequence)
+    if not is_list or len(block_counts) != len(STAGES) or not all(map(errors.is_positive_int, block_counts)):
         raise ValueError(f"`block_counts` must be {len(STAGES)} positive integers. Received: {block_counts!r}")
     if inflate not in INFLATIONS:
         raise ValueError(f"`inflate` must be None, '3x1x1' or '3x3x3'. Received: inflate={inflate!r}")

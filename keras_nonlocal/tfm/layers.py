@@ -1,4 +1,4 @@
-"""Non-local blocks, and the batch norm in them, for tf_keras, the Keras that tf-models-official is built on.
+"""Non-local blocks, and the batch norm and convolution beside them, for tf_keras, which tf-models-official is built on.
 
 The arguments are those of keras_nonlocal.NonLocal3D, whose docstring describes them.
 """
@@ -7,6 +7,7 @@ import tensorflow as tf
 import tf_keras
 
 from keras_nonlocal._batch_norm import FusedBatchNormMixin
+from keras_nonlocal._convolutions import FrameConvolutionMixin, FramePoolingMixin
 from keras_nonlocal._non_local import NonLocalMixin
 
 
@@ -31,6 +32,16 @@ class BatchNormalization(FusedBatchNormMixin, tf_keras.layers.BatchNormalization
             return variable.assign_sub((variable - value) * (1.0 - self.momentum))
 
         self.add_update(update)
+
+
+@tf_keras.utils.register_keras_serializable("keras_nonlocal")
+class Conv3D(FrameConvolutionMixin, tf_keras.layers.Conv3D):
+    """tf_keras.layers.Conv3D by 2D kernels where TensorFlow's oneDNN is off; see keras_nonlocal.layers.Conv3D."""
+
+
+@tf_keras.utils.register_keras_serializable("keras_nonlocal")
+class MaxPooling3D(FramePoolingMixin, tf_keras.layers.MaxPooling3D):
+    """tf_keras.layers.MaxPooling3D by 2D kernels where oneDNN is off; see keras_nonlocal.layers.MaxPooling3D."""
 
 
 class _TfKerasNonLocal(NonLocalMixin):
