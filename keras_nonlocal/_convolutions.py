@@ -7,10 +7,11 @@ for MaxPooling3D's. See docs/benchmarks/convolutions.md.
 
 import tensorflow as tf
 
+from keras_nonlocal._flavour import FlavourMixin
 from keras_nonlocal.positions import dims, product
 
 
-class FrameConvolutionMixin:
+class FrameConvolutionMixin(FlavourMixin):
     """Makes a Keras Conv3D run as 2D convolutions on Eigen's kernels; put before that layer in a class.
 
     The layer keeps its arguments, its config and its variables. Groups, dilation, channels first, other ranks and
@@ -24,7 +25,7 @@ class FrameConvolutionMixin:
         return convolve(inputs, tf.convert_to_tensor(kernel), self.strides, self.padding.upper())
 
 
-class FramePoolingMixin:
+class FramePoolingMixin(FlavourMixin):
     """Makes a Keras MaxPooling3D run as 2D poolings on Eigen's kernels; put before that layer in a class.
 
     Of several equal numbers in a window the gradient then goes to one, as it does with oneDNN; Eigen's 3D kernel gives

@@ -68,6 +68,8 @@ class Conv3D(FrameConvolutionMixin, keras.layers.Conv3D):
     TensorShape([2, 8, 7, 7, 32])
     """
 
+    _keras = keras
+
 
 @keras.saving.register_keras_serializable("keras_nonlocal")
 class MaxPooling3D(FramePoolingMixin, keras.layers.MaxPooling3D):
@@ -86,6 +88,8 @@ class MaxPooling3D(FramePoolingMixin, keras.layers.MaxPooling3D):
     >>> keras_nonlocal.layers.MaxPooling3D((1, 3, 3), strides=(1, 2, 2))(np.zeros([2, 8, 15, 15, 64], "float32")).shape
     TensorShape([2, 8, 7, 7, 64])
     """
+
+    _keras = keras
 
 
 class _KerasNonLocal(NonLocalMixin):

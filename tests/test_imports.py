@@ -13,10 +13,12 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # The maths knows nothing of the layers, the layers nothing of the models.
 LAYERING = [
     "pairwise",
+    "limits",
     "loops",
     "softmax_attention",
     "relu_sums",
     "attend",
+    "_flavour",
     "_batch_norm",
     "_convolutions",
     "_non_local",
@@ -100,7 +102,7 @@ def _switches_onednn_on(path):
 
 SCRIPTS = [
     path
-    for folder in ("training", "benchmarks")
+    for folder in ("training", "benchmarks", "saved_models")
     for path in sorted((ROOT / folder).rglob("*.py"))
     if '__name__ == "__main__"' in path.read_text()
 ]
@@ -125,11 +127,13 @@ def test_the_library_leaves_the_environment_alone(path):
 def test_the_maths_knows_no_keras():
     for name in (
         "pairwise",
+        "limits",
         "loops",
         "softmax_attention",
         "relu_sums",
         "attend",
         "positions",
+        "_flavour",
         "_non_local",
         "_batch_norm",
         "_convolutions",

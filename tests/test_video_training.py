@@ -277,6 +277,28 @@ def test_a_label_out_of_range_is_an_error(data, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (b"GIF89a" + bytes(40), "cannot be decoded, a frame of a video is not a JPEG image: write them again with"),
+        (
+            b"\xff\xd8\xff\xc0\x00\x11\x08" + b"\xff\xff" * 2 + b"\x03" + bytes(40),
+            "too many pixels: .* 65535 65535: write",
+        ),
+    ],
+)
+def test_a_frame_that_cannot_be_decoded_is_an_error(tmp_path, frame, message):
+    example = tf.train.SequenceExample()
+    example.context.feature["clip/label/index"].int64_list.value.append(0)
+    example.feature_lists.feature_list["image/encoded"].feature.add().bytes_list.value.append(frame)
+    path = str(tmp_path / "bad.tfrecord")
+    with tf.io.TFRecordWriter(path) as writer:
+        writer.write(example.SerializeToString())
+    settings = {"task.train_data.input_path": path, "task.train_data.global_batch_size": 1}
+    with pytest.raises(errors.UserError, match=message):
+        training.run(parse("c2d_demo", overrides(tmp_path, **settings)), "train", str(tmp_path / "run"), seed=0)
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"task.train_data.input_path": "nothing/here-*"}, "train_data.input_path 'nothing/here-\\*' matches no file"),

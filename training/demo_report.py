@@ -1,6 +1,6 @@
 """Prints the demo's table and draws its pictures.
 
-    python training/demo_report.py --work_dir=demo_work/seed0
+python training/demo_report.py --work_dir=demo_work/seed0
 """
 
 import os

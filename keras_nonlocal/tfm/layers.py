@@ -38,10 +38,14 @@ class BatchNormalization(FusedBatchNormMixin, tf_keras.layers.BatchNormalization
 class Conv3D(FrameConvolutionMixin, tf_keras.layers.Conv3D):
     """tf_keras.layers.Conv3D by 2D kernels where TensorFlow's oneDNN is off; see keras_nonlocal.layers.Conv3D."""
 
+    _keras = tf_keras
+
 
 @tf_keras.utils.register_keras_serializable("keras_nonlocal")
 class MaxPooling3D(FramePoolingMixin, tf_keras.layers.MaxPooling3D):
     """tf_keras.layers.MaxPooling3D by 2D kernels where oneDNN is off; see keras_nonlocal.layers.MaxPooling3D."""
+
+    _keras = tf_keras
 
 
 class _TfKerasNonLocal(NonLocalMixin):

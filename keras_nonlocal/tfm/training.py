@@ -123,12 +123,19 @@ def run(params, mode, model_dir, seed=None, save_summary=True):
             "*.tfrecord files only, and write a damaged one again with training/prepare_videos.py."
         ) from error
     except tf.errors.InvalidArgumentError as error:
-        if video_input.LABEL_ERROR not in error.message:
-            raise
-        raise errors.UserError(
-            f"task.*_data.num_classes is {params.task.train_data.num_classes}, but in the records "
-            f"{_label_error(error)}: set it to the number of lines of labels.txt beside the records."
-        ) from error
+        if video_input.LABEL_ERROR in error.message:
+            raise errors.UserError(
+                f"task.*_data.num_classes is {params.task.train_data.num_classes}, but in the records "
+                f"{_own_words(error, video_input.LABEL_ERROR)}: set it to the number of lines of labels.txt beside the "
+                "records."
+            ) from error
+        for words in (video_input.FRAME_ERROR, "Invalid JPEG data"):
+            if words in error.message:
+                raise errors.UserError(
+                    f"the records of task.*_data.input_path cannot be decoded, {_own_words(error, words)}: write them "
+                    "again with training/prepare_videos.py."
+                ) from error
+        raise
     return metrics
 
 
@@ -239,10 +246,10 @@ def _format(values):
     return "".join(f"  {name} {values[name]:.4g}" for name in names if name in values)
 
 
-def _label_error(error):
-    """The part of our own assertion's message, out of the graph's."""
-    start = error.message.find(video_input.LABEL_ERROR)
-    return error.message[start:].split("\n")[0].split("'")[0].strip()
+def _own_words(error, start):
+    """What an assertion says from there on, out of the graph's message."""
+    line = error.message[error.message.find(start) :].split("\n")[0].split("'")[0]
+    return line.replace("] [", " ").strip(" ]")
 
 
 def _first_line(error):
