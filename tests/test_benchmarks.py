@@ -135,6 +135,23 @@ def test_a_convolution_end_to_end(tmp_path):
     assert "DISAGREE" not in text and len(re.findall(r"^\| (?:ours|Keras), oneDNN o\w+ \| \d", text, re.M)) == 4
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "row"),
+    [
+        (["limits.py", "--mib=4", "--queries=256", "--modes=forward", "--rounds=1"], r"\*\*4 MiB, 256 queries\*\*"),
+        (["precision.py"], r"\| concatenation \| 4.0 \| bfloat16 \| \de-0\d \|"),
+    ],
+    ids=["limits", "precision"],
+)
+def test_other_reports_end_to_end(tmp_path, command, row):
+    out = tmp_path / "report.md"
+    command = [sys.executable, f"benchmarks/{command[0]}", *command[1:], f"--out={out}"]
+    process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600)
+    assert process.returncode == 0, process.stderr
+    assert re.search(row, out.read_text())
+
+
 def test_every_bar_has_contestants(module):
     """A bar over a name that nobody has would never be measured, and nobody would notice."""
     cases = module("block_cases")

@@ -5,7 +5,7 @@ from official.vision.modeling.backbones import factory
 
 from keras_nonlocal import errors
 from keras_nonlocal.models import video_resnet
-from keras_nonlocal.tfm import layers
+from keras_nonlocal.tfm import layers, placing
 
 
 @tf_keras.utils.register_keras_serializable("keras_nonlocal")
@@ -30,12 +30,13 @@ class VideoResNet(tf_keras.Model):
 
     def get_config(self):
         regularizer = self._arguments.get("kernel_regularizer")
-        return {**self._arguments, "kernel_regularizer": tf_keras.regularizers.serialize(regularizer)}
+        serialized = tf_keras.regularizers.serialize(regularizer)
+        return {**self._arguments, "kernel_regularizer": serialized, "trainable": self.trainable}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         regularizer = tf_keras.regularizers.get(config.get("kernel_regularizer"))
-        return cls(**{**config, "kernel_regularizer": regularizer})
+        return placing.from_config(cls, {**config, "kernel_regularizer": regularizer})
 
 
 @factory.register_backbone_builder("video_resnet")

@@ -28,6 +28,21 @@ def shared_arguments(input_specs, arguments, norm_activation_config, l2_regulari
     }
 
 
+def from_config(network_class, config):
+    """A network of its arguments, frozen as a whole if it was: tf_keras leaves that to layers, which are built anew.
+
+    Args:
+      network_class: a backbone.
+      config: its arguments, and `trainable`, which files of before do not have.
+    """
+    config = dict(config)
+    trainable = config.pop("trainable", True)
+    network = network_class(**config)
+    if not trainable:
+        network.trainable = False
+    return network
+
+
 class PlacingMixin:
     """Builds chosen residual blocks of a ResNet as ones that hold a non-local block; put before tfm's class.
 
@@ -72,6 +87,7 @@ class PlacingMixin:
         return {
             **super().get_config(),
             "name": self.name,
+            "trainable": self.trainable,
             "input_specs": self._input_specs.get_config(),  # tfm leaves it out, and forgets the size of the inputs
             "non_local": {stage: list(indices) for stage, indices in self._placement.items()},
             "non_local_block": dict(self._non_local_block),
@@ -79,4 +95,5 @@ class PlacingMixin:
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        return cls(**{**config, "input_specs": tf_keras.layers.InputSpec.from_config(config["input_specs"])})
+        input_specs = tf_keras.layers.InputSpec.from_config(config["input_specs"])
+        return from_config(cls, {**config, "input_specs": input_specs})

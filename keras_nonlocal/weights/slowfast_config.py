@@ -1,18 +1,16 @@
 """What SlowFast's configuration, a YAML text in its checkpoints, says of the function that the weights are of.
 
-Reads as much of YAML as SlowFast writes: sections of keys with scalars and nested lists of them. A setting that changes
-what the network computes is used, or the checkpoint is refused; what only matters in training is not looked at.
+A setting that changes what the network computes is used, or the checkpoint is refused; what only matters in training is
+not looked at.
 """
 
 import dataclasses
 import json
-import re
 
 from keras_nonlocal.models import video_resnet
 from keras_nonlocal.weights.values import CheckpointError, shown
 
 MAX_TEXT = 200_000
-MAX_DEPTH = 8
 FORMS = {"softmax": "embedded_gaussian", "dot_product": "dot_product"}
 # Of these, a network of ours has the values listed and no other.
 SETTINGS = {
@@ -32,7 +30,6 @@ SECTIONS = {section for section, _ in SETTINGS} | {"DETECTION"}
 # After pool2, which ARCH c2d and i3d have.
 FRAMES_PER_POSITION = {"res2": 1, "res3": 2, "res4": 2, "res5": 2}
 STRANGE = "its configuration `cfg` is not written as SlowFast writes it."
-_WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False, "null": None, "~": None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,68 +138,36 @@ def _is_count(value):
 
 
 def _shown(value):
-    return json.dumps(value)[:80] if isinstance(value, list) else shown(value)
+    return json.dumps(value, default=str)[:80] if isinstance(value, list) else shown(value)
 
 
 def _sections(text):
     """{section: {key: value}} of the SECTIONS in a YAML text."""
     if len(text) > MAX_TEXT:
         raise CheckpointError(f"its configuration `cfg` has more than {MAX_TEXT} characters.")
-    lines = [line for line in text.splitlines() if line.strip() not in ("", "---") and line.lstrip()[0] != "#"]
-    found = {name: (rest, inner) for name, rest, inner in _entries(lines) if name in SECTIONS}
-    if any(rest or not inner for rest, inner in found.values()):
-        raise CheckpointError(STRANGE)
-    return {name: _mapping(inner) for name, (_, inner) in found.items()}
+    yaml = _yaml()
 
+    class Loader(yaml.SafeLoader):
+        def compose_node(self, parent, index):
+            # Names for values, of which a few lines can make a value of any size. SlowFast writes none.
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.YAMLError("an alias")
+            return super().compose_node(parent, index)
 
-def _entries(lines):
-    """(key, rest of its line, lines that belong to it) of each key of a mapping."""
-    found = []
-    for line in lines:
-        key = re.match(r"( *)([\w.-]+):(?: +(.*))?$", line)
-        indent = len(line) - len(line.lstrip(" "))
-        if key and (not found or indent <= found[0][0]):
-            found.append((indent, key[2], (key[3] or "").strip(), []))
-        elif not found or line.lstrip(" ")[0] == "\t" or (indent <= found[0][0] and line.lstrip()[0] != "-"):
-            raise CheckpointError(STRANGE)  # what may be a key must not be taken for a part of the one before
-        else:
-            found[-1][3].append(line)
-    return [(name, rest, inner) for _, name, rest, inner in found]
-
-
-def _mapping(lines):
-    return {name: _value([rest] if rest else [], inner) for name, rest, inner in _entries(lines)}
-
-
-def _value(first, lines, depth=0):
-    """A scalar, or a list in either style; None for a mapping, of which none is looked at."""
-    if depth > MAX_DEPTH:
-        raise CheckpointError(STRANGE)
-    if not first and lines and lines[0].lstrip().startswith("-"):
-        return _sequence(lines, depth)
-    if not first and lines and re.match(r" *\w+:", lines[0]):
-        return None
-    return _scalar(" ".join(part.strip() for part in [*first, *lines]))
-
-
-def _sequence(lines, depth):
-    indent = len(lines[0]) - len(lines[0].lstrip())
-    items = []
-    for line in lines:
-        if line[: indent + 1] == " " * indent + "-":
-            items.append([" " * (indent + 1) + line[indent + 1 :]])
-        elif not items:
-            raise CheckpointError(STRANGE)
-        else:
-            items[-1].append(line)
-    return [_value([], item, depth + 1) for item in items]
-
-
-def _scalar(text):
-    text = text.split(" #")[0].strip()
-    if text.lower() in _WORDS:
-        return _WORDS[text.lower()]
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text.strip("'\"")
+        found = yaml.load(text, Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise CheckpointError(STRANGE) from error
+    if not isinstance(found, dict) or not all(isinstance(found.get(name, {}), dict) for name in SECTIONS):
+        raise CheckpointError(STRANGE)
+    return {name: found[name] for name in SECTIONS if name in found}
+
+
+def _yaml():
+    try:
+        import yaml
+    except ImportError as error:
+        raise CheckpointError(
+            "it holds a configuration of SlowFast, which takes PyYAML to read: pip install 'keras_nonlocal[convert]'."
+        ) from error
+    return yaml

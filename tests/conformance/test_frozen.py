@@ -6,6 +6,7 @@ import pytest
 import tf_keras
 import ways
 
+from keras_nonlocal.tfm import backbones, non_local_resnet
 from keras_nonlocal.tfm import blocks as residual_blocks
 
 
@@ -85,3 +86,25 @@ def test_frozen_residual_block(block, kwargs, shape):
     assert _moved(model, layer) == []
     again = tf_keras.models.clone_model(model)
     assert _moved(again, again.get_layer(layer.name)) == []
+
+
+@pytest.mark.parametrize(
+    "backbone, shape",
+    [
+        (lambda: non_local_resnet.NonLocalResNet(10, non_local={"res4": [0]}), (32, 32, 3)),
+        (
+            lambda: backbones.VideoResNet(block_counts=(1, 1, 1, 1), width=2, non_local={"res3": [0]}),
+            (4, 32, 32, 3),
+        ),
+    ],
+    ids=["image", "video"],
+)
+def test_frozen_backbone_survives(backbone, shape, tmp_path):
+    plain = backbone()
+    plain.trainable = False
+    plain.save(tmp_path / "backbone.keras")
+    again = tf_keras.models.load_model(tmp_path / "backbone.keras")
+    inputs = tf_keras.Input(shape)
+    model = tf_keras.Model(inputs, tf_keras.layers.Dense(2)(again(inputs)["5"]))
+    assert _moved(model, again) == []
+    assert type(again).from_config({k: v for k, v in plain.get_config().items() if k != "trainable"}).trainable
