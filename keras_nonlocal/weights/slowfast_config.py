@@ -11,6 +11,7 @@ from keras_nonlocal.models import video_resnet
 from keras_nonlocal.weights.values import CheckpointError, shown
 
 MAX_TEXT = 200_000
+MAX_DEPTH = 16
 FORMS = {"softmax": "embedded_gaussian", "dot_product": "dot_product"}
 # Of these, a network of ours has the values listed and no other.
 SETTINGS = {
@@ -148,11 +149,16 @@ def _sections(text):
     yaml = _yaml()
 
     class Loader(yaml.SafeLoader):
+        nested = 0
+
         def compose_node(self, parent, index):
-            # Names for values, of which a few lines can make a value of any size. SlowFast writes none.
-            if self.check_event(yaml.AliasEvent):
-                raise yaml.YAMLError("an alias")
-            return super().compose_node(parent, index)
+            # Aliases name values, of which a few lines can make a value of any size. SlowFast writes none.
+            if self.nested == MAX_DEPTH or self.check_event(yaml.AliasEvent):
+                raise yaml.YAMLError("too deep, or an alias")
+            self.nested += 1
+            node = super().compose_node(parent, index)
+            self.nested -= 1
+            return node
 
     try:
         found = yaml.load(text, Loader)
