@@ -59,13 +59,12 @@ def _is_calling(flavour):
 
 def check_float_tensor(inputs):
     """Raises ValueError for inputs that are no dense tensor of floats."""
-    if isinstance(inputs, (tf.RaggedTensor, tf.SparseTensor)) or type(inputs).__name__ in (
-        "RaggedKerasTensor",
-        "SparseKerasTensor",
-    ):
+    symbolic = type(inputs).__name__ in ("RaggedKerasTensor", "SparseKerasTensor")  # of tf_keras
+    flagged = getattr(inputs, "ragged", False) or getattr(inputs, "sparse", False)  # of Keras 3
+    if symbolic or flagged or isinstance(inputs, tf.RaggedTensor | tf.SparseTensor | tf.IndexedSlices):
         raise ValueError(
             "`inputs` must be a dense tensor: make ragged ones dense with `.to_tensor()`, and say which positions are "
-            f"valid with `mask`. Received: inputs of type {type(inputs).__name__}"
+            f"valid with `mask`. Received: inputs={inputs!r:.200}"
         )
     dtype = getattr(inputs, "dtype", None)
     if dtype is not None and not tf.as_dtype(dtype).is_floating:
