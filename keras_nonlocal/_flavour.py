@@ -5,8 +5,8 @@ import sys
 
 import tensorflow as tf
 
-FLAVOURS = ("keras", "tf_keras")
 HOMES = {"keras": "keras_nonlocal", "tf_keras": "keras_nonlocal.tfm.layers"}
+FLAVOURS = tuple(HOMES)
 
 
 class FlavourMixin:
@@ -15,7 +15,7 @@ class FlavourMixin:
     _keras = None  # the Keras package that the layer belongs to
 
     def __init__(self, *args, **kwargs):
-        backend = self._keras.backend.backend() if hasattr(self._keras.backend, "backend") else "tensorflow"
+        backend = self._keras.backend.backend()  # of tf_keras always TensorFlow
         if backend != "tensorflow":
             raise RuntimeError(
                 f"keras_nonlocal.{type(self).__name__} computes with TensorFlow, but Keras runs on the backend "

@@ -5,7 +5,7 @@ import sys
 
 import tensorflow as tf
 
-FLAVOURS = ("keras", "tf_keras")
+from keras_nonlocal._flavour import FLAVOURS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,8 @@ import functools
 import numbers
 import sys
 
+import numpy as np
+
 
 class UserError(ValueError):
     """Something the user gave is wrong; its message is one sentence that names the thing and the cure."""
@@ -33,7 +35,7 @@ def check_choice(argument, value, choices, condition=""):
 
 def check_bool(argument, value):
     """Returns value as a bool if it is one, of Python or NumPy; raises ValueError otherwise."""
-    if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
+    if isinstance(value, bool | np.bool_):
         return bool(value)
     raise ValueError(f"`{argument}` must be True or False. Received: {argument}={value!r}")
 
