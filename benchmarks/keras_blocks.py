@@ -7,7 +7,7 @@ import numpy as np
 tf = frameworks.load_tensorflow()
 
 import keras_nonlocal  # noqa: E402  (imports TensorFlow, whose threads have to be set before)
-from keras_nonlocal.limits import Limits  # noqa: E402
+from keras_nonlocal.ops import limits as library_limits  # noqa: E402
 
 
 class Block:
@@ -18,7 +18,7 @@ class Block:
       pairwise, positions, channels, inner, pool: see block_inputs.make. The keys are pooled after phi and g.
       implementation: the layer's argument: "auto" is what users get, "dense" the N x M definition.
       dtype: of the layer, its weights and its input.
-      limits: arguments of keras_nonlocal.limits.Limits to use on every device. Default: the library's.
+      limits: arguments of keras_nonlocal.ops.limits.Limits to use on every device. Default: the library's.
     """
 
     def __init__(
@@ -34,7 +34,8 @@ class Block:
         limits=None,
     ):
         if limits:
-            keras_nonlocal.limits.BY_DEVICE.update(dict.fromkeys(keras_nonlocal.limits.BY_DEVICE, Limits(**limits)))
+            by_device = library_limits.BY_DEVICE
+            by_device.update(dict.fromkeys(by_device, library_limits.Limits(**limits)))
         inputs = block_inputs.make(pairwise, positions, channels, inner, pool)
         layer_class = getattr(keras_nonlocal, f"NonLocal{len(positions)}D")
         self.layer = layer_class(

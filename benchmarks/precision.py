@@ -17,7 +17,7 @@ import tensorflow as tf
 from absl import app, flags
 
 import keras_nonlocal
-from keras_nonlocal import pairwise
+from keras_nonlocal.ops import pairwise
 
 flags.DEFINE_string("out", "docs/benchmarks/precision.md", "The report; empty to only print it.")
 

@@ -1,7 +1,8 @@
 """Non-local neural networks (Wang, Girshick, Gupta, He, CVPR 2018) for Keras 3; for tf_keras see keras_nonlocal.tfm."""
 
-from keras_nonlocal import cost, models, weights
+from keras_nonlocal import analysis, models, surgery, weights
 from keras_nonlocal._version import __version__
+from keras_nonlocal.analysis import cost
 from keras_nonlocal.layers import BatchNormalization, Conv3D, MaxPooling3D, NonLocal1D, NonLocal2D, NonLocal3D
 
 __all__ = [
@@ -12,7 +13,9 @@ __all__ = [
     "NonLocal2D",
     "NonLocal3D",
     "__version__",
+    "analysis",
     "cost",
     "models",
+    "surgery",
     "weights",
 ]

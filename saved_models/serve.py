@@ -13,7 +13,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # oneDNN's kernels, off by 
 from absl import app, flags
 
 from keras_nonlocal.errors import exit_on_user_error
-from keras_nonlocal.serving import server
+from keras_nonlocal.serving.local import server
 
 _BASE_PATH = flags.DEFINE_string("model_base_path", None, "Directory with numbered versions.", required=True)
 _NAME = flags.DEFINE_string("model_name", None, "Name clients ask for.", required=True)

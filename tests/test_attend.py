@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_nonlocal import attend, limits, pairwise, relu_sums
+from keras_nonlocal.ops import attend, limits, pairwise, relu_sums
 
 FAST = [(form, name) for form in pairwise.FORMS for name in attend.implementations(pairwise.get(form))[2:]]
 # Each evaluation with one form.

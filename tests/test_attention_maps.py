@@ -8,7 +8,7 @@ from matplotlib import pyplot
 from matplotlib.patches import ConnectionPatch
 
 import keras_nonlocal
-from keras_nonlocal import attention_maps
+from keras_nonlocal.analysis import attention_maps
 from keras_nonlocal.tfm import layers as tfm_layers
 
 

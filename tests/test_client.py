@@ -11,7 +11,8 @@ import pytest
 import tensorflow as tf
 
 from keras_nonlocal.errors import UserError
-from keras_nonlocal.serving import ask_both, client, clip_inputs, publish, server
+from keras_nonlocal.serving import both_protocols, client, clip_inputs, publish
+from keras_nonlocal.serving.local import server
 
 ROOT = pathlib.Path(__file__).parent.parent
 FRAMES = 20
@@ -214,29 +215,29 @@ def test_wait_until_available(local):
 class TestAskBoth:
     @pytest.mark.parametrize("signature", ["serving_default", "tf_example"])
     def test_a_video(self, local, video, signature):
-        answer = ask_both.ask(video, local.grpc_address, local.rest_url, "clips", signature)
+        answer = both_protocols.ask(video, local.grpc_address, local.rest_url, "clips", signature)
         np.testing.assert_array_equal(np.float32(answer.rest), answer.grpc)
         np.testing.assert_allclose(answer.grpc, np.array([20, 147.5, 40]) / 207.5, atol=0.02)
 
     def test_no_probabilities(self, local, video):
         with pytest.raises(UserError, match=r"signature 'only' gives \['y'\], not 'probabilities'"):
-            ask_both.ask(video, local.grpc_address, local.rest_url, "clips", "only")
+            both_protocols.ask(video, local.grpc_address, local.rest_url, "clips", "only")
 
     def test_labels(self, tmp_path):
-        answer = ask_both.Answer(np.array([0.25, 0.75]), 1.5, np.array([0.25, 0.75]), 0.5)
+        answer = both_protocols.Answer(np.array([0.25, 0.75]), 1.5, np.array([0.25, 0.75]), 0.5)
         (tmp_path / "labels.txt").write_text("run\nsit down\n")
-        assert ask_both.table(answer, tmp_path / "labels.txt").splitlines() == [
+        assert both_protocols.table(answer, tmp_path / "labels.txt").splitlines() == [
             "class         REST      gRPC",
             "sit down  0.750000  0.750000",
             "run       0.250000  0.250000",
             "seconds      1.500     0.500",
         ]
-        assert "class 1" in ask_both.table(answer, top=1) and "class 0" not in ask_both.table(answer, top=1)
+        assert "class 1" in both_protocols.table(answer, top=1) and "class 0" not in both_protocols.table(answer, top=1)
         (tmp_path / "labels.txt").write_text("run\n")
         with pytest.raises(UserError, match="has 1 lines, but the model has 2 classes"):
-            ask_both.table(answer, tmp_path / "labels.txt")
+            both_protocols.table(answer, tmp_path / "labels.txt")
         with pytest.raises(UserError, match="cannot read the labels"):
-            ask_both.table(answer, tmp_path / "none.txt")
+            both_protocols.table(answer, tmp_path / "none.txt")
 
 
 class TestScript:

@@ -15,7 +15,8 @@ import tensorflow as tf
 import tf_keras
 from blocks import FLAVOURS, close
 
-from keras_nonlocal import _convolutions, layers
+from keras_nonlocal import layers
+from keras_nonlocal.layers import convolutions
 from keras_nonlocal.models import video_resnet
 
 flavours = pytest.mark.parametrize("flavour", FLAVOURS)
@@ -34,7 +35,7 @@ KINDS = [
 
 @pytest.fixture(autouse=True)
 def eigen(monkeypatch):
-    monkeypatch.setattr(_convolutions, "_onednn", lambda: False)
+    monkeypatch.setattr(convolutions, "_onednn", lambda: False)
 
 
 def data(shape=SHAPE, seed=0, dtype="float64"):
@@ -184,7 +185,7 @@ def test_too_few_frames_are_refused_as_by_the_own_layer(flavour):
 
 @flavours
 def test_with_onednn_the_own_convolution_runs(flavour, monkeypatch):
-    monkeypatch.setattr(_convolutions, "_onednn", lambda: True)
+    monkeypatch.setattr(convolutions, "_onednn", lambda: True)
     ours, own = pair(flavour, (1, 3, 3), dtype="float32")
     assert operations(ours) == operations(own) == {"Conv3D"}
     pool = FLAVOURS[flavour].layers.MaxPooling3D(2)

@@ -10,7 +10,9 @@ import tensorflow as tf
 import tf_keras
 
 import keras_nonlocal
-from keras_nonlocal import _convolutions, cost, models
+from keras_nonlocal import models
+from keras_nonlocal.analysis import cost
+from keras_nonlocal.layers import convolutions
 from keras_nonlocal.models import video_resnet
 from keras_nonlocal.tfm import layers as tfm_layers
 
@@ -329,7 +331,7 @@ def test_layers_of_the_user_are_named_where_they_multiply(flavour):
 @pytest.mark.parametrize("flavour", FLAVOURS)
 @pytest.mark.parametrize("onednn", [True, False])
 def test_our_convolution_costs_what_keras_own_does(flavour, onednn, monkeypatch):
-    monkeypatch.setattr(_convolutions, "_onednn", lambda: onednn)
+    monkeypatch.setattr(convolutions, "_onednn", lambda: onednn)
     flavoured = blocks.FLAVOURS[flavour]
     for arguments in ((4, (1, 3, 3), (1, 2, 2)), (4, (3, 1, 1), 1, "same"), (4, 3, 2), (4, 1)):
         ours, own = (kinds.Conv3D(*arguments) for kinds in (flavoured.layers, flavoured.keras.layers))
@@ -394,13 +396,13 @@ def test_c2d_r50():
 def test_a_trainer_says_what_an_example_costs(two_replicas):
     from official.core import exp_factory, task_factory
 
-    from keras_nonlocal.tfm import training
+    from keras_nonlocal.tfm import train
 
     task = exp_factory.get_exp_config("non_local_c2d_demo").task
     with two_replicas.scope():
         model = task_factory.get_task(task).build_model()
     alone = task_factory.get_task(task).build_model()
-    assert training._size(model, task) == str(cost.cost(alone))
+    assert train._size(model, task) == str(cost.cost(alone))
     detector = type("Detector", (tf_keras.Model,), {"call": lambda self, x: x})()
     detector.build((None, 5))
-    assert training._size(detector, type("Task", (), {"train_data": None})) == "0 parameters"
+    assert train._size(detector, type("Task", (), {"train_data": None})) == "0 parameters"

@@ -6,12 +6,13 @@ import itertools
 import numpy as np
 import pytest
 
-from keras_nonlocal.data import digit_clips, videos
+from keras_nonlocal.data.video import reader
+from keras_nonlocal.demo import clips
 
 
 @pytest.fixture(scope="module")
 def sources():
-    return {split: digit_clips.load_source(split) for split in digit_clips.DIGITS}
+    return {split: clips.load_source(split) for split in clips.DIGITS}
 
 
 def test_splits_share_no_digit_and_no_footage(sources):
@@ -27,10 +28,10 @@ def test_splits_share_no_digit_and_no_footage(sources):
 def test_every_clip_shows_each_digit_in_one_frame(sources):
     rng = np.random.default_rng(0)
     for _ in range(50):
-        _, places = digit_clips.compose(sources["test"], rng, same=True)
-        for start in range(digit_clips.FRAMES - 8 * 2 + 1):
+        _, places = clips.compose(sources["test"], rng, same=True)
+        for start in range(clips.FRAMES - 8 * 2 + 1):
             clip = set(range(start, start + 16, 2))
-            seen = [clip & set(range(first, first + digit_clips.STAY)) for first, _, _ in places]
+            seen = [clip & set(range(first, first + clips.STAY)) for first, _, _ in places]
             assert [len(frames) for frames in seen] == [1, 1]
             early, late = (frames.pop() - start for frames in seen)
             assert late // 4 > early // 4, "pool2 must not bring the two into one step"
@@ -38,12 +39,12 @@ def test_every_clip_shows_each_digit_in_one_frame(sources):
 
 def test_digits_are_where_it_says(sources):
     rng = np.random.default_rng(1)
-    frames, places = digit_clips.compose(sources["test"], rng, same=False)
+    frames, places = clips.compose(sources["test"], rng, same=False)
     (first, y, x), (last, v, u) = places
-    half = digit_clips.SIZE // 2
+    half = clips.SIZE // 2
     assert (y < half) != (v < half) and (x < half) != (u < half), "opposite quadrants"
     for t, row, column in places:
-        reach = digit_clips.DIGIT // 2
+        reach = clips.DIGIT // 2
         patch = np.s_[row - reach : row + reach + 1, column - reach : column + reach + 1]
         assert frames[t][patch].max() > 240 and frames[t + 1][patch].max() > 240
         assert np.abs(frames[t][patch].astype(int) - frames[t + 3][patch]).max() > 60, "gone again"
@@ -52,15 +53,15 @@ def test_digits_are_where_it_says(sources):
 def test_the_same_seed_gives_the_same_clips_and_test_clips_never_change(sources, tmp_path):
     counts = {"train": 2, "validation": 2, "test": 2}
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        digit_clips.write(tmp_path / name, counts, counts, seed)
+        clips.write(tmp_path / name, counts, counts, seed)
 
     def read(name, video):
         return (tmp_path / name / "videos" / f"{video}_000000_000001.mp4").read_bytes()
 
     assert read("a", "pairs-train-00000") == read("b", "pairs-train-00000") != read("c", "pairs-train-00000")
     assert read("a", "pairs-test-00001") == read("c", "pairs-test-00001")
-    frames = videos.read_video(tmp_path / "a" / "videos" / "digits-test-00000_000000_000001.mp4")
-    assert frames.shape == (digit_clips.SINGLE_FRAMES, digit_clips.SIZE, digit_clips.SIZE, 3)
+    frames = reader.read_video(tmp_path / "a" / "videos" / "digits-test-00000_000000_000001.mp4")
+    assert frames.shape == (clips.SINGLE_FRAMES, clips.SIZE, clips.SIZE, 3)
     with open(tmp_path / "a" / "pairs.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["label"] for row in rows] == ["different", "same"] * 3
@@ -78,4 +79,4 @@ def test_the_ceiling_of_frames_that_do_not_meet(classes):
             same = np.eye(classes, dtype=bool)
             best = max(best, (says_same[same].mean() + (~says_same)[~same].mean()) / 2)
     # s "same" cells answered right cost s (s - 1) / 2 "different" cells: nested rows. The best is s = classes.
-    assert best == pytest.approx(digit_clips.CEILING)
+    assert best == pytest.approx(clips.CEILING)

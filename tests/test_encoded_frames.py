@@ -17,8 +17,9 @@ import tf_keras
 from official.core import exp_factory, export_base
 from official.vision.ops import preprocess_ops_3d
 
-from keras_nonlocal.data import frame_limits
-from keras_nonlocal.tfm import experiments, export, video_input  # noqa: F401
+from keras_nonlocal.data.video import frame_limits
+from keras_nonlocal.tfm import experiments, export  # noqa: F401
+from keras_nonlocal.tfm.tasks import video_input  # noqa: F401
 
 SIZE = b"\xff\xc0"  # the marker of the segment that holds height and width; once more for progressive images
 PROGRESSIVE_SIZE, SCAN = b"\xff\xc2", b"\xff\xda"

@@ -10,20 +10,32 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "keras_nonlocal"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-# The maths knows nothing of the layers, the layers nothing of the models.
-LAYERING = [
-    "pairwise",
-    "limits",
-    "loops",
-    "softmax_attention",
-    "relu_sums",
-    "attend",
-    "_flavour",
-    "_batch_norm",
-    "_convolutions",
-    "_non_local",
+# Each room may import those before it, and the ones named with it.
+ROOMS = (
+    "ground",
+    "ops",
     "layers",
-]
+    "models",
+    "surgery",
+    "analysis",
+    "weights",
+    "data",
+    "serving",
+    "paper",
+    "tfm",
+    "demo",
+)
+GROUND = ("errors", "files", "console", "_version")
+FORBIDDEN = {
+    "ops": {"layers"},
+    "layers": {"models", "surgery", "analysis", "weights"},
+    "models": {"surgery", "analysis", "weights"},
+    "surgery": {"models", "weights"},
+    "analysis": {"models", "weights"},
+    "data": {"ops", "layers", "models", "surgery", "analysis", "weights"},
+    "serving": {"ops", "layers", "models", "surgery", "analysis", "weights"},
+    "paper": {"layers", "surgery", "analysis", "weights", "data", "serving"},
+}
 
 
 def _name(path):
@@ -52,8 +64,8 @@ def _imports_any(path, *names):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=_name)
-def test_only_the_tfm_room_needs_tf_keras(path):
-    if PACKAGE / "tfm" not in path.parents:
+def test_only_the_rooms_on_top_need_tf_keras(path):
+    if _room(path) not in ("tfm", "demo"):
         assert not _imports_any(path, "tf_keras", "official", "orbit")
 
 
@@ -79,10 +91,20 @@ def test_a_keras_is_called_by_its_name(path):
     assert not _imports_any(path, "tensorflow.keras")
 
 
-@pytest.mark.parametrize("level", range(len(LAYERING)), ids=LAYERING)
-def test_the_layer_imports_one_way(level):
-    above = [f"keras_nonlocal.{name}" for name in (*LAYERING[level + 1 :], "models", "surgery", "tfm")]
-    assert not _imports_any(PACKAGE / f"{LAYERING[level]}.py", *above)
+def _room(path):
+    first = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    return "ground" if first in GROUND else first
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path != PACKAGE / "__init__.py"], ids=_name)
+def test_rooms_import_one_way(path):
+    room = _room(path)
+    above = {*ROOMS[ROOMS.index(room) + 1 :], *FORBIDDEN.get(room, ())}
+    assert not _imports_any(path, *(f"keras_nonlocal.{name}" for name in above))
+
+
+def test_every_module_is_in_a_room():
+    assert {_room(path) for path in MODULES if path != PACKAGE / "__init__.py"} == set(ROOMS)
 
 
 ONEDNN = 'os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")'
@@ -124,27 +146,10 @@ def test_the_library_leaves_the_environment_alone(path):
     assert not written
 
 
-def test_the_maths_knows_no_keras():
-    for name in (
-        "pairwise",
-        "limits",
-        "loops",
-        "softmax_attention",
-        "relu_sums",
-        "attend",
-        "positions",
-        "_flavour",
-        "_non_local",
-        "_batch_norm",
-        "_convolutions",
-        "_functional",
-        "surgery",
-        "cost",
-        "models/presets",
-        "models/paper",
-        "models/video_resnet",
-    ):
-        assert not _imports_any(PACKAGE / f"{name}.py", "keras", "tf_keras"), name
+def test_only_the_keras_3_rooms_need_keras():
+    """The mathematics, the mixins, surgery and analysis are for either Keras."""
+    needs = {path.relative_to(PACKAGE).as_posix() for path in MODULES if _imports_any(path, "keras")}
+    assert needs == {"layers/__init__.py", "models/c2d.py", "tfm/warm_start/image_resnets.py"}
 
 
 def test_tfm_layers_do_not_need_official():
@@ -152,8 +157,8 @@ def test_tfm_layers_do_not_need_official():
 
 
 def test_layers_of_both_flavours_come_from_one_mixin():
-    for path in (PACKAGE / "layers.py", PACKAGE / "tfm" / "layers.py"):
-        assert _imports_any(path, "keras_nonlocal._non_local")
+    for path in (PACKAGE / "layers" / "__init__.py", PACKAGE / "tfm" / "layers.py"):
+        assert _imports_any(path, "keras_nonlocal.layers.non_local")
 
 
 def test_the_checks_see_imports(tmp_path, monkeypatch):

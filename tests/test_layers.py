@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import keras_nonlocal
 import keras_nonlocal.tfm.layers
-from keras_nonlocal._non_local import EXTENTS
+from keras_nonlocal.layers.non_local import EXTENTS
 
 FORMS = blocks.FORMS
 SOFTMAX_FORMS = ("gaussian", "embedded_gaussian")

@@ -8,7 +8,8 @@ from official.core import exp_factory
 from official.vision.data.tf_example_builder import TfExampleBuilder
 from sklearn.datasets import load_digits
 
-from keras_nonlocal.tfm import paper, training  # noqa: F401  (registers the experiments)
+from keras_nonlocal.tfm import train  # noqa: F401  (registers the experiments)
+from keras_nonlocal.tfm.experiments import paper  # noqa: F401  (registers the experiments)
 
 SIZE, DIGIT = 128, 48
 
@@ -59,7 +60,7 @@ def test_the_paper_s_mask_rcnn_trains_and_is_evaluated(tmp_path, capsys):
             "summary_interval": 4, "steps_per_loop": 2,
         },
     })  # fmt: skip
-    metrics = training.run(params, "train_and_eval", str(tmp_path / "run"), seed=0)
+    metrics = train.run(params, "train_and_eval", str(tmp_path / "run"), seed=0)
     assert all(0 <= metrics[name] <= 1 for name in ("AP", "mask_AP")) and metrics["step"] == 4
     lines = capsys.readouterr().out.splitlines()
     losses = [float(line.split("loss ")[1].split()[0]) for line in lines if line.startswith("train  ")]

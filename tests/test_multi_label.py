@@ -7,7 +7,7 @@ import tf_keras
 from official.core import exp_factory, task_factory
 from official.vision.dataloaders import video_input as tfm_video_input
 
-from keras_nonlocal.tfm import video_input
+from keras_nonlocal.tfm.tasks import video_input
 
 SIZE = (32, 32, 32, 3)
 

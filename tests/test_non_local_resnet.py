@@ -11,9 +11,10 @@ from official.vision.modeling.backbones import resnet, resnet_3d
 from official.vision.modeling.layers import nn_blocks, nn_blocks_3d
 
 from keras_nonlocal import surgery
-from keras_nonlocal.tfm import blocks, configs
-from keras_nonlocal.tfm.non_local_resnet import NonLocalResNet
-from keras_nonlocal.tfm.non_local_resnet_3d import NonLocalResNet3D
+from keras_nonlocal.tfm import configs
+from keras_nonlocal.tfm.backbones import blocks
+from keras_nonlocal.tfm.backbones.non_local_resnet import NonLocalResNet
+from keras_nonlocal.tfm.backbones.non_local_resnet_3d import NonLocalResNet3D
 
 KERNELS = [(3, 3, 3), (3, 1, 3, 1), (3, 1, 3, 1, 3, 1), (1, 3, 1)]
 IMAGES = tf_keras.layers.InputSpec(shape=[None, None, None, 3])

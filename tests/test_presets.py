@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from keras_nonlocal import models
-from keras_nonlocal.models import paper, presets, video_resnet
+from keras_nonlocal import models, paper
+from keras_nonlocal.models import presets, video_resnet
 
 
 def placement(model):

@@ -32,8 +32,9 @@ from tensorflow_serving.apis import (
 )
 
 from keras_nonlocal.errors import UserError
-from keras_nonlocal.serving import json_tensors, publish, rest_service, server
-from keras_nonlocal.serving.servable import RequestError
+from keras_nonlocal.serving import publish
+from keras_nonlocal.serving.local import json_tensors, rest_service, server
+from keras_nonlocal.serving.local.servable import RequestError
 
 ROOT = pathlib.Path(__file__).parent.parent
 CLIP = [2, 4, 4, 3]

@@ -8,10 +8,10 @@ import tf_keras
 from blocks import FLAVOURS, FORMS
 
 from keras_nonlocal import surgery
-from keras_nonlocal._batch_norm import FusedBatchNormMixin
-from keras_nonlocal._non_local import NonLocalMixin
+from keras_nonlocal.layers.batch_norm import FusedBatchNormMixin
+from keras_nonlocal.layers.non_local import NonLocalMixin
 from keras_nonlocal.models import video_resnet
-from keras_nonlocal.tfm import backbones
+from keras_nonlocal.tfm.backbones import video_resnet as video_backbones
 
 flavours = pytest.mark.parametrize("flavour", FLAVOURS)
 SMALL = dict(block_counts=(1, 2, 2, 1), width=4)
@@ -348,7 +348,7 @@ def test_saves_and_loads(flavour, tmp_path):
 
 
 def test_the_tfm_backbone():
-    backbone = backbones.VideoResNet(CLIP, non_local={"res3": [1]}, **SMALL)
+    backbone = video_backbones.VideoResNet(CLIP, non_local={"res3": [1]}, **SMALL)
     check(randomize(backbone), clips(), "tf_keras")
 
 

@@ -10,10 +10,10 @@ import yaml
 from official.core import exp_factory
 from official.modeling import hyperparams
 
-from keras_nonlocal import cost, models
-from keras_nonlocal.models import paper
-from keras_nonlocal.tfm import paper as experiments
-from keras_nonlocal.tfm import paper_tables
+from keras_nonlocal import models, paper
+from keras_nonlocal.analysis import cost
+from keras_nonlocal.tfm.experiments import paper as experiments
+from keras_nonlocal.tfm.experiments import paper_tables
 
 ROOT = pathlib.Path(__file__).parent.parent
 

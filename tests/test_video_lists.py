@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 
 from keras_nonlocal import errors
-from keras_nonlocal.data import video_lists
+from keras_nonlocal.data.video import lists
 
 KINETICS = "label,youtube_id,time_start,time_end,split\n"
 
@@ -28,8 +28,8 @@ def make(tmp_path):
 
 def refused(make, text, *files, says, split=None, labels=None):
     csv, folder = make(text, *files)
-    with pytest.raises(video_lists.ListError) as raised:
-        video_lists.read_list(csv, folder, split, labels)
+    with pytest.raises(lists.ListError) as raised:
+        lists.read_list(csv, folder, split, labels)
     message = str(raised.value)
     assert isinstance(raised.value, errors.UserError)
     assert csv in message and says in message, message
@@ -42,7 +42,7 @@ def test_kinetics_names_folders_and_extensions(make):
         "riding a bike/-aB_9_000007_000017.webm",
         "x1_000120_000130.mp4",
     )
-    listed, labels = video_lists.read_list(csv, folder, "train")
+    listed, labels = lists.read_list(csv, folder, "train")
     assert labels == ["abseiling", "riding a bike"]
     assert [(video.name, video.path.removeprefix(folder), video.label, video.index) for video in listed] == [
         ("-aB_9_000007_000017", "/riding a bike/-aB_9_000007_000017.webm", "riding a bike", 1),
@@ -53,7 +53,7 @@ def test_kinetics_names_folders_and_extensions(make):
 
 def paths(make, text, *files, labels=None):
     csv, folder = make(text, *files)
-    return [video.path.removeprefix(folder + "/") for video in video_lists.read_list(csv, folder, labels=labels)[0]]
+    return [video.path.removeprefix(folder + "/") for video in lists.read_list(csv, folder, labels=labels)[0]]
 
 
 @pytest.mark.parametrize(
@@ -104,10 +104,10 @@ def test_names_are_the_same_in_every_normalisation(make, listed, there):
 def test_labels_are_the_same_in_every_normalisation(make, tmp_path):
     nfc, nfd = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD"))
     csv, folder = make(f"path,label\na.mp4,{nfc}\nb.mp4,{nfd}\n", "a.mp4")
-    assert video_lists.read_list(csv, folder)[1] == [nfc]
+    assert lists.read_list(csv, folder)[1] == [nfc]
     (tmp_path / "labels.txt").write_text(f"tea\n{nfd}\n", encoding="utf-8")
-    for labels in (video_lists.read_labels(tmp_path / "labels.txt"), ["tea", nfd]):
-        assert [video.index for video in video_lists.read_list(csv, folder, labels=labels)[0]] == [1, 1]
+    for labels in (lists.read_labels(tmp_path / "labels.txt"), ["tea", nfd]):
+        assert [video.index for video in lists.read_list(csv, folder, labels=labels)[0]] == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_two_files_for_one_video_are_told(make, text, files, says):
 
 def test_path_and_label(make, tmp_path):
     csv, folder = make(f"path,label\nsub/./a.mp4,walk\n{tmp_path}/videos/b.avi,run\n", "sub/a.mp4", "b.avi")
-    listed, labels = video_lists.read_list(csv, folder, "train")  # Without a split column the split only names shards.
+    listed, labels = lists.read_list(csv, folder, "train")  # Without a split column the split only names shards.
     assert labels == ["run", "walk"]
     assert [video.path for video in listed] == [f"{folder}/sub/a.mp4", f"{folder}/b.avi"]
     assert [video.index for video in listed] == [1, 0]
@@ -135,7 +135,7 @@ def test_path_and_label(make, tmp_path):
 
 def test_split_keeps_its_rows_and_all_labels(make):
     csv, folder = make("path,label,split\na.mp4,c,train\nb.mp4,a,val\nd.mp4,b,test\n", "a.mp4", "b.mp4", "d.mp4")
-    listed, labels = video_lists.read_list(csv, folder, "val")
+    listed, labels = lists.read_list(csv, folder, "val")
     assert [video.name for video in listed] == ["b.mp4"]
     assert labels == ["a", "b", "c"]
 
@@ -143,28 +143,28 @@ def test_split_keeps_its_rows_and_all_labels(make):
 def test_labels_file_gives_the_order(make, tmp_path):
     csv, folder = make("path,label\na.mp4,walk\n", "a.mp4")
     (tmp_path / "labels.txt").write_text("walk\nrun\n\n")
-    labels = video_lists.read_labels(tmp_path / "labels.txt")
+    labels = lists.read_labels(tmp_path / "labels.txt")
     assert labels == ["walk", "run"]
-    assert video_lists.read_list(csv, folder, labels=labels)[0][0].index == 0
+    assert lists.read_list(csv, folder, labels=labels)[0][0].index == 0
 
 
 @pytest.mark.parametrize("text", ["walk\rrun\r", "\ufeffwalk\r\nrun\r\n", " walk \nrun"])
 def test_labels_files_of_other_systems(tmp_path, text):
     (tmp_path / "labels.txt").write_text(text, encoding="utf-8", newline="")
-    assert video_lists.read_labels(tmp_path / "labels.txt") == ["walk", "run"]
+    assert lists.read_labels(tmp_path / "labels.txt") == ["walk", "run"]
 
 
 def test_integer_labels_are_the_indices(make):
     # Sorted as text "10" would come before "2".
     csv, folder = make("path,label\na.mp4,10\nb.mp4,2\n", "a.mp4", "b.mp4")
-    listed, labels = video_lists.read_list(csv, folder)
+    listed, labels = lists.read_list(csv, folder)
     assert [video.index for video in listed] == [10, 2]
     assert labels == [str(index) for index in range(11)]
 
 
 def test_integer_labels_with_a_labels_file(make):
     csv, folder = make("path,label\na.mp4,1\n", "a.mp4")
-    (video,), _ = video_lists.read_list(csv, folder, labels=["walk", "run"])
+    (video,), _ = lists.read_list(csv, folder, labels=["walk", "run"])
     assert (video.label, video.index) == ("run", 1)
 
 
@@ -172,13 +172,13 @@ def test_integer_labels_with_a_labels_file(make):
 def test_integer_labels_that_went_through_a_table_of_floats(make, form):
     rows = [f"{index}.mp4,{form.format(index)}\n" for index in (2, 10, 0, 9)]
     csv, folder = make("path,label\n" + "".join(rows), "2.mp4")
-    listed, labels = video_lists.read_list(csv, folder)
+    listed, labels = lists.read_list(csv, folder)
     assert [(video.index, video.label) for video in listed] == [(2, "2"), (10, "10"), (0, "0"), (9, "9")]
     assert labels == [str(index) for index in range(11)]
     names = [f"class {index}" for index in range(11)]
-    assert [video.label for video in video_lists.read_list(csv, folder, labels=names)[0]][:2] == ["class 2", "class 10"]
+    assert [video.label for video in lists.read_list(csv, folder, labels=names)[0]][:2] == ["class 2", "class 10"]
     # Names that are integers are names: "2" is in the first line, whatever its number.
-    assert [video.index for video in video_lists.read_list(csv, folder, labels=["2", "9", "10", "0"])[0]] == [
+    assert [video.index for video in lists.read_list(csv, folder, labels=["2", "9", "10", "0"])[0]] == [
         0,
         2,
         3,
@@ -188,7 +188,7 @@ def test_integer_labels_that_went_through_a_table_of_floats(make, form):
 
 def test_a_label_missing_in_another_split_is_no_class(make):
     csv, folder = make("path,label,split\na.mp4,1.0,train\nb.mp4,,test\nc.mp4,nan,test\n", "a.mp4")
-    (video,), labels = video_lists.read_list(csv, folder, "train")
+    (video,), labels = lists.read_list(csv, folder, "train")
     assert (video.index, labels) == (1, ["0", "1"])
 
 
@@ -226,19 +226,19 @@ def test_integers_that_are_not_among_names_that_are_integers(make):
 def test_spreadsheet_exports(make):
     # A byte-order mark, CRLF, spaces, quotes with a comma, empty lines, more columns.
     csv, folder = make('\ufeffpath, label ,extra\r\n"a,1.mp4", "pull, push",\r\n,,\r\n\r\n', "a,1.mp4")
-    (video,), labels = video_lists.read_list(csv, folder)
+    (video,), labels = lists.read_list(csv, folder)
     assert (video.name, video.label, labels) == ("a,1.mp4", "pull, push", ["pull, push"])
 
 
 def test_no_such_csv(tmp_path):
-    with pytest.raises(video_lists.ListError, match="nothing.csv cannot be read .No such file"):
-        video_lists.read_list(tmp_path / "nothing.csv", tmp_path)
+    with pytest.raises(lists.ListError, match="nothing.csv cannot be read .No such file"):
+        lists.read_list(tmp_path / "nothing.csv", tmp_path)
 
 
 def test_a_binary_file_as_csv(tmp_path):
     (tmp_path / "x.csv").write_bytes(b"\xff\xfe\x00path")
-    with pytest.raises(video_lists.ListError, match="x.csv is not UTF-8 text; save it as UTF-8"):
-        video_lists.read_list(tmp_path / "x.csv", tmp_path)
+    with pytest.raises(lists.ListError, match="x.csv is not UTF-8 text; save it as UTF-8"):
+        lists.read_list(tmp_path / "x.csv", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -291,8 +291,8 @@ def test_a_wrong_videos_folder(make, tmp_path):
     text = KINETICS + "x,a,0,10,train\nx,b,0,10,train\n"
     refused(make, text, "other.mp4", says="none of the 2 videos of")
     csv, _ = make(text)
-    with pytest.raises(video_lists.ListError, match="nowhere does not exist"):
-        video_lists.read_list(csv, tmp_path / "nowhere")
+    with pytest.raises(lists.ListError, match="nowhere does not exist"):
+        lists.read_list(csv, tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(
@@ -308,6 +308,6 @@ def test_a_wrong_videos_folder(make, tmp_path):
 )
 def test_a_bad_labels_file(tmp_path, text, says):
     (tmp_path / "labels.txt").write_text(text, encoding="utf-8")
-    with pytest.raises(video_lists.ListError) as raised:
-        video_lists.read_labels(tmp_path / "labels.txt")
+    with pytest.raises(lists.ListError) as raised:
+        lists.read_labels(tmp_path / "labels.txt")
     assert says in str(raised.value) and "labels.txt" in str(raised.value)

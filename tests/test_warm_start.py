@@ -16,7 +16,9 @@ from official.vision.configs import common, image_classification
 from official.vision.modeling.backbones import factory, resnet
 
 from keras_nonlocal import errors
-from keras_nonlocal.tfm import checkpoints, configs, image_resnets, video_input, warm_start
+from keras_nonlocal.tfm import configs, warm_start
+from keras_nonlocal.tfm.tasks import video_input
+from keras_nonlocal.tfm.warm_start import checkpoints, image_resnets
 
 ROOT = pathlib.Path(__file__).parent.parent
 FIVE = configs.Placement(res3=(1, 3), res4=(1, 3, 5))

@@ -21,8 +21,8 @@ import video_oracle
 
 from keras_nonlocal import errors, models, weights
 from keras_nonlocal.models import video_resnet
-from keras_nonlocal.tfm import backbones
 from keras_nonlocal.tfm import layers as tfm_layers
+from keras_nonlocal.tfm.backbones import video_resnet as video_backbones
 from keras_nonlocal.weights import saving
 
 DATA = pathlib.Path(__file__).parent / "data" / "weights"
@@ -136,7 +136,7 @@ def test_a_gaussian_network_is_told_by_its_tensors(tmp_path):
 def test_tf_keras_gets_the_same_numbers(shape):
     want = expected("sf_c2d_nln_8x8_r50.npz")
     arguments = {key: value for key, value in SLOWFAST_C2D.items() if key not in ("classes", "input_shape")}
-    backbone = backbones.VideoResNet(shape, **arguments)
+    backbone = video_backbones.VideoResNet(shape, **arguments)
     x = tf_keras.layers.GlobalAveragePooling3D()(backbone.output["5"])
     model = tf_keras.Model(backbone.input, tf_keras.layers.Dense(11)(x))
     weights.load(model, DATA / "sf_c2d_nln_8x8_r50.pyth")
@@ -144,7 +144,7 @@ def test_tf_keras_gets_the_same_numbers(shape):
 
 
 def test_a_backbone_takes_all_but_the_classifier():
-    backbone = backbones.VideoResNet(width=4, stem="slowfast", non_local=FIVE_BLOCKS)
+    backbone = video_backbones.VideoResNet(width=4, stem="slowfast", non_local=FIVE_BLOCKS)
     report = weights.load(backbone, DATA / "sf_c2d_nln_8x8_r50.pyth")
     assert report.skipped["head.projection.weight"] == "the model has no classifier"
 

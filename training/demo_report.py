@@ -12,7 +12,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 from absl import app, flags  # noqa: E402
 
 from keras_nonlocal import console, errors  # noqa: E402
-from keras_nonlocal.tfm import demo_report  # noqa: E402
+from keras_nonlocal.demo import report  # noqa: E402
 
 flags.DEFINE_string("work_dir", None, "Folder of one seed of the demo.", required=True)
 FLAGS = flags.FLAGS
@@ -22,10 +22,10 @@ FLAGS = flags.FLAGS
 def main(_):
     console.quiet(FLAGS)
     pictures = {
-        os.path.join(FLAGS.work_dir, "curves.png"): demo_report.draw_curves,
-        os.path.join(FLAGS.work_dir, "attention.png"): demo_report.draw_attention,
+        os.path.join(FLAGS.work_dir, "curves.png"): report.draw_curves,
+        os.path.join(FLAGS.work_dir, "attention.png"): report.draw_attention,
     }
-    table = demo_report.table(FLAGS.work_dir)
+    table = report.table(FLAGS.work_dir)
     for path, draw in pictures.items():
         draw(FLAGS.work_dir, path)
     print(table)

@@ -12,7 +12,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # oneDNN's kernels, off by 
 from absl import app, flags  # noqa: E402
 
 from keras_nonlocal import console, errors  # noqa: E402
-from keras_nonlocal.tfm import evaluation  # noqa: E402
+from keras_nonlocal.tfm import evaluate  # noqa: E402
 
 flags.DEFINE_string("experiment", None, "Registered experiment that was trained.", required=True)
 flags.DEFINE_string("model_dir", None, "Folder of the training run.", required=True)
@@ -26,10 +26,10 @@ FLAGS = flags.FLAGS
 @errors.exit_on_user_error
 def main(_):
     console.quiet(FLAGS)
-    result = evaluation.evaluate(
+    result = evaluate.evaluate(
         FLAGS.experiment, FLAGS.model_dir, FLAGS.input_path, FLAGS.clips, int(FLAGS.crops), FLAGS.out
     )
-    print(evaluation.summary(result))
+    print(evaluate.summary(result))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # oneDNN's kernels, off by 
 from absl import app, flags  # noqa: E402
 
 from keras_nonlocal import errors  # noqa: E402
-from keras_nonlocal.data import digit_clips  # noqa: E402
+from keras_nonlocal.demo import clips  # noqa: E402
 
 flags.DEFINE_string("out", None, "Folder to write to.", required=True)
 flags.DEFINE_integer("seed", 0, "Draws the training videos; validation and test videos are always the same.")
@@ -27,7 +27,7 @@ FLAGS = flags.FLAGS
 @errors.exit_on_user_error
 def main(_):
     held_out = {"validation": FLAGS.validation_videos, "test": FLAGS.test_videos}
-    paths = digit_clips.write(
+    paths = clips.write(
         FLAGS.out,
         clips={"train": FLAGS.train_pairs, **held_out},
         singles={"train": FLAGS.train_digits, **held_out},

@@ -17,7 +17,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # oneDNN's kernels, off by 
 from absl import app, flags  # noqa: E402
 
 from keras_nonlocal import errors  # noqa: E402
-from keras_nonlocal.data import video_lists, video_records  # noqa: E402
+from keras_nonlocal.data.video import lists, records  # noqa: E402
 
 _CSV = flags.DEFINE_string("csv", None, "List of videos.", required=True)
 _VIDEOS = flags.DEFINE_string("videos", None, "Folder of the videos.", required=True)
@@ -41,7 +41,7 @@ _CHECK = flags.DEFINE_bool("check", False, "Only decode everything and write <ou
 def main(argv):
     if len(argv) > 1:
         raise errors.UserError(f"{' '.join(argv[1:])} is not a flag; write --name=value")
-    options = video_records.Options(
+    options = records.Options(
         split=_SPLIT.value,
         videos_dir=_VIDEOS.value,
         shards=_SHARDS.value,
@@ -50,14 +50,14 @@ def main(argv):
         short_side=_SHORT_SIDE.value,
         keep_truncated=_KEEP_TRUNCATED.value,
     )
-    labels = video_lists.read_labels(_LABELS.value) if _LABELS.value else None
-    listed, labels = video_lists.read_list(_CSV.value, _VIDEOS.value, _SPLIT.value, labels)
+    labels = lists.read_labels(_LABELS.value) if _LABELS.value else None
+    listed, labels = lists.read_list(_CSV.value, _VIDEOS.value, _SPLIT.value, labels)
     if _CHECK.value:
-        report = video_records.check_videos(listed, labels, _OUT.value, options, _WORKERS.value)
+        report = records.check_videos(listed, labels, _OUT.value, options, _WORKERS.value)
     else:
-        report = video_records.write_records(listed, labels, _OUT.value, options, _WORKERS.value, _OVERWRITE.value)
-    print(video_records.summary(report, _OUT.value))
-    video_records.check_bad(report, _MAX_BAD.value, _OUT.value)
+        report = records.write_records(listed, labels, _OUT.value, options, _WORKERS.value, _OVERWRITE.value)
+    print(records.summary(report, _OUT.value))
+    records.check_bad(report, _MAX_BAD.value, _OUT.value)
 
 
 if __name__ == "__main__":

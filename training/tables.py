@@ -16,7 +16,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # oneDNN's kernels, off by 
 from absl import app, flags  # noqa: E402
 
 from keras_nonlocal import console, errors  # noqa: E402
-from keras_nonlocal.tfm import paper, paper_tables  # noqa: E402
+from keras_nonlocal.tfm.experiments import paper, paper_tables  # noqa: E402
 
 flags.DEFINE_enum("format", "text", paper_tables.FORMATS, "Of the tables.")
 flags.DEFINE_multi_enum("table", None, list(paper_tables.TABLES), "Tables to print, such as 2e; default all.")

@@ -16,7 +16,7 @@ from absl import app, flags  # noqa: E402
 from official.common import flags as tfm_flags  # noqa: E402
 
 from keras_nonlocal import console, errors  # noqa: E402
-from keras_nonlocal.tfm import training  # noqa: E402
+from keras_nonlocal.tfm import train  # noqa: E402
 
 tfm_flags.define_flags()
 flags.DEFINE_integer("seed", None, "Of initial weights and augmentation. Threads still make runs differ a little.")
@@ -27,8 +27,8 @@ FLAGS = flags.FLAGS
 @errors.exit_on_user_error
 def main(_):
     console.quiet(FLAGS)
-    params = training.parse_experiment(FLAGS)
-    training.run(params, FLAGS.mode, FLAGS.model_dir, FLAGS.seed)
+    params = train.parse_experiment(FLAGS)
+    train.run(params, FLAGS.mode, FLAGS.model_dir, FLAGS.seed)
 
 
 if __name__ == "__main__":

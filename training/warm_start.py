@@ -16,7 +16,7 @@ from absl import app, flags  # noqa: E402
 from official.common import flags as tfm_flags  # noqa: E402
 
 from keras_nonlocal import console, errors  # noqa: E402
-from keras_nonlocal.tfm import training, warm_start  # noqa: E402
+from keras_nonlocal.tfm import train, warm_start  # noqa: E402
 
 tfm_flags.define_flags()
 flags.DEFINE_string("checkpoint", None, "tfm checkpoint, or .h5 or .keras file of keras.applications.", required=True)
@@ -28,7 +28,7 @@ FLAGS = flags.FLAGS
 @errors.exit_on_user_error
 def main(_):
     console.quiet(FLAGS)
-    params = training.parse_experiment(FLAGS)
+    params = train.parse_experiment(FLAGS)
     report = warm_start.write(params.task.model, FLAGS.checkpoint, FLAGS.out)
     print("\n".join(report.lines()))
     print(f"in {FLAGS.out}: train with task.init_checkpoint: {FLAGS.out}, task.init_checkpoint_modules: backbone")

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from keras_nonlocal.data import videos
+from keras_nonlocal.data.video import reader
 from keras_nonlocal.errors import UserError
 
 # For signatures that leave the size open: the clip of the paper's best models.
@@ -59,13 +59,13 @@ def sample_clip(path, frames=-1, height=-1, width=-1, stride=None):
     """
     frames = _FREE_FRAMES if frames < 1 else frames
     height, width = (_FREE_SIDE if side < 1 else side for side in (height, width))
-    count = videos.count_frames(path)
+    count = reader.count_frames(path)
     if stride is None:
         wanted = ((np.arange(frames) + 0.5) * count / frames).astype(int)
     else:
         wanted = (max(0, (count - frames * stride) // 2) + stride * np.arange(frames)) % count
     kept = dict.fromkeys(wanted.tolist())
-    with videos.VideoReader(path) as video:
+    with reader.VideoReader(path) as video:
         for index, frame in enumerate(video):
             if index in kept:
                 kept[index] = resize_and_crop(frame, height, width)
@@ -93,7 +93,7 @@ def sequence_example(path):
     """
     example = tf.train.SequenceExample()
     feature_list = example.feature_lists.feature_list["image/encoded"]
-    with videos.VideoReader(path) as video:
+    with reader.VideoReader(path) as video:
         for frame in video:
             feature_list.feature.add().bytes_list.value.append(_jpeg(frame))
     return example.SerializeToString()

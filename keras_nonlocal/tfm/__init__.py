@@ -8,6 +8,7 @@ except ImportError as error:
         "keras_nonlocal.tfm needs tf_keras and tf-models-official: pip install 'keras_nonlocal[tfm]'."
     ) from error
 
-from keras_nonlocal.tfm import backbones, experiments, layers, non_local_resnet, non_local_resnet_3d, paper, tasks
+from keras_nonlocal.tfm import backbones, experiments, layers, tasks
+from keras_nonlocal.tfm.experiments import paper
 
-__all__ = ["backbones", "experiments", "layers", "non_local_resnet", "non_local_resnet_3d", "paper", "tasks"]
+__all__ = ["backbones", "experiments", "layers", "paper", "tasks"]

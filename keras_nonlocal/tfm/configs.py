@@ -61,7 +61,7 @@ class VideoResNet(hyperparams.Config):
 
 @dataclasses.dataclass
 class NonLocalResNet3D(backbones_3d.ResNet3D50):
-    """tfm's ResNet3D with non-local blocks; see keras_nonlocal.tfm.non_local_resnet_3d.NonLocalResNet3D."""
+    """tfm's ResNet3D with non-local blocks; see tfm.backbones.non_local_resnet_3d.NonLocalResNet3D."""
 
     non_local: Placement = dataclasses.field(default_factory=Placement)
     non_local_block: NonLocalBlock = dataclasses.field(default_factory=NonLocalBlock)
@@ -85,7 +85,7 @@ class NonLocalBlock2D(NonLocalBlock):
 
 @dataclasses.dataclass
 class NonLocalResNet(backbones.ResNet):
-    """tfm's ResNet with non-local blocks and grouped convolutions; see keras_nonlocal.tfm.non_local_resnet."""
+    """tfm's ResNet with non-local blocks and grouped convolutions; see tfm.backbones.non_local_resnet."""
 
     groups: int = 1
     width_per_group: int = 64

@@ -6,9 +6,9 @@ The arguments are those of keras_nonlocal.NonLocal3D, whose docstring describes 
 import tensorflow as tf
 import tf_keras
 
-from keras_nonlocal._batch_norm import FusedBatchNormMixin
-from keras_nonlocal._convolutions import FrameConvolutionMixin, FramePoolingMixin
-from keras_nonlocal._non_local import NonLocalMixin
+from keras_nonlocal.layers.batch_norm import FusedBatchNormMixin
+from keras_nonlocal.layers.convolutions import FrameConvolutionMixin, FramePoolingMixin
+from keras_nonlocal.layers.non_local import NonLocalMixin
 
 
 @tf_keras.utils.register_keras_serializable("keras_nonlocal")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_nonlocal.weights.values import CheckpointError
+from keras_nonlocal.weights.formats.values import CheckpointError
 
 # Only the official code's names have this form; under others, a norm without statistics has lost them.
 SCALE_SUFFIX = "_bn_s"

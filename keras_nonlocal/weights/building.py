@@ -2,7 +2,7 @@
 
 from keras_nonlocal.models import c2d
 from keras_nonlocal.weights import loading, reading, shapes, variants
-from keras_nonlocal.weights.values import CheckpointError
+from keras_nonlocal.weights.formats.values import CheckpointError
 
 ASKED = {
     "temporal_stride": "8 for the 32x2 and 128x1 networks, 2 for 8x8 and 32x4",

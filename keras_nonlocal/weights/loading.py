@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_nonlocal.models import video_resnet
 from keras_nonlocal.weights import affine, names, reading, shapes, variants
-from keras_nonlocal.weights.values import CheckpointError
+from keras_nonlocal.weights.formats.values import CheckpointError
 
 PARTS = ("theta", "phi", "g", "out", "norm")
 WEIGHTS = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")

@@ -12,8 +12,8 @@ import zlib
 import ml_dtypes
 import numpy as np
 
-from keras_nonlocal.weights import pickles
-from keras_nonlocal.weights.values import MAX_SIZE, CheckpointError, Refused, Storage, Tensor, shown
+from keras_nonlocal.weights.formats import pickles
+from keras_nonlocal.weights.formats.values import MAX_SIZE, CheckpointError, Refused, Storage, Tensor, shown
 
 # The pickle of a torch file, which has names and shapes and no numbers.
 MAX_TORCH_PICKLE = 64 * 2**20

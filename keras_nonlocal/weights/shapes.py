@@ -3,7 +3,7 @@ of the size that it claims is built."""
 
 from keras_nonlocal.models import video_resnet
 from keras_nonlocal.weights import names
-from keras_nonlocal.weights.values import CheckpointError
+from keras_nonlocal.weights.formats.values import CheckpointError
 
 # Of residual blocks, and so of layers: three times those of the deepest network of the kind.
 MAX_BLOCKS = 256

@@ -8,7 +8,7 @@ import dataclasses
 import json
 
 from keras_nonlocal.models import video_resnet
-from keras_nonlocal.weights.values import CheckpointError, shown
+from keras_nonlocal.weights.formats.values import CheckpointError, shown
 
 MAX_TEXT = 200_000
 MAX_DEPTH = 16

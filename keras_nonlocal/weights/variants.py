@@ -6,7 +6,7 @@ import re
 from keras_nonlocal import errors
 from keras_nonlocal.models import video_resnet
 from keras_nonlocal.weights import affine, reading, slowfast_config
-from keras_nonlocal.weights.values import CheckpointError, shown
+from keras_nonlocal.weights.formats.values import CheckpointError, shown
 
 # What a file does not tell and its source's code and released models settle, unless the caller says otherwise. None
 # where a source has both.

@@ -6,8 +6,8 @@ import pytest
 import tf_keras
 import ways
 
-from keras_nonlocal.tfm import backbones, non_local_resnet
-from keras_nonlocal.tfm import blocks as residual_blocks
+from keras_nonlocal.tfm.backbones import blocks as residual_blocks
+from keras_nonlocal.tfm.backbones import non_local_resnet, video_resnet
 
 
 def _model(flavour, **kwargs):
@@ -93,7 +93,7 @@ def test_frozen_residual_block(block, kwargs, shape):
     [
         (lambda: non_local_resnet.NonLocalResNet(10, non_local={"res4": [0]}), (32, 32, 3)),
         (
-            lambda: backbones.VideoResNet(block_counts=(1, 1, 1, 1), width=2, non_local={"res3": [0]}),
+            lambda: video_resnet.VideoResNet(block_counts=(1, 1, 1, 1), width=2, non_local={"res3": [0]}),
             (4, 32, 32, 3),
         ),
     ],

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from mutations import CORPUS, corpus, fuzzing, mutated
 
 from keras_nonlocal.weights import building, reading, shapes, slowfast_config
-from keras_nonlocal.weights.values import CheckpointError
+from keras_nonlocal.weights.formats.values import CheckpointError
 
 HOSTILE = pathlib.Path(__file__).parent.parent / "data" / "weights" / "hostile"
 FILES = corpus("checkpoints") + [

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import CASES, CORPUS, corpus, fuzzing, mutated
 
-from keras_nonlocal.serving import json_tensors, rest_service
-from keras_nonlocal.serving.servable import RequestError
+from keras_nonlocal.serving.local import json_tensors, rest_service
+from keras_nonlocal.serving.local.servable import RequestError
 
 SIGNATURES = {
     "floats": {"x": tf.TensorSpec([None, 3])},

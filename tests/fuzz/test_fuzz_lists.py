@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import CASES, CORPUS, corpus, fuzzing, mutated
 
-from keras_nonlocal.data import video_lists
+from keras_nonlocal.data.video import lists as video_lists
 
 FILES = [
     *("a.mp4", "b.MP4", "c.mp4", "a,1.mp4", "caf\u00e9.mp4", "twice.MP4", "twice.mp4.mkv", "y_000003_000013.mp4.mkv"),

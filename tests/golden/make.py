@@ -17,7 +17,8 @@ import tf_keras
 from official.core import exp_factory, task_factory
 
 import keras_nonlocal
-from keras_nonlocal.tfm import backbones, experiments, non_local_resnet  # noqa: F401
+from keras_nonlocal.tfm import experiments  # noqa: F401
+from keras_nonlocal.tfm.backbones import non_local_resnet, video_resnet  # noqa: F401
 
 CHANNELS = 4
 # One block after another, of every form and with the arguments that say something.
@@ -48,7 +49,7 @@ def network(flavour):
     if flavour == "keras":
         model = keras_nonlocal.models.I3D(classes=3, input_shape=(4, 32, 32, 3), **arguments)
     else:
-        model = backbones.VideoResNet(input_shape=(4, 32, 32, 3), **arguments)
+        model = video_resnet.VideoResNet(input_shape=(4, 32, 32, 3), **arguments)
     randomise(model)
     return model
 

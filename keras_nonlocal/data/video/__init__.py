@@ -1,0 +1,1 @@
+"""Labelled videos: their lists, their frames, and records of them."""

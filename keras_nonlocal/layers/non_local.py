@@ -1,0 +1,392 @@
+"""The non-local block of the paper's Eq. 6, z = W_z y + x, for any Keras: all of the logic, none of the flavour."""
+
+import math
+from collections.abc import Iterable
+
+import tensorflow as tf
+
+from keras_nonlocal import errors
+from keras_nonlocal.layers.flavour import FlavourMixin, check_float_tensor
+from keras_nonlocal.ops import attend, projections
+from keras_nonlocal.ops import pairwise as pairwise_forms
+from keras_nonlocal.ops import positions as positions_lib
+
+EXTENTS = {1: ("spacetime", "time"), 2: ("spacetime", "space"), 3: ("spacetime", "space", "time")}
+# The axes an extent sums over; an axis outside it is never pooled.
+ATTENDED = {"spacetime": "THW", "space": "HW", "time": "T"}
+GROUP_RULE = "`group_frames` must divide the number of frames."
+
+
+class NonLocalMixin(FlavourMixin):
+    """What NonLocal1D, NonLocal2D and NonLocal3D share; put before a Keras Layer, with `rank` and `_keras` set."""
+
+    rank = None  # number of position axes
+    _batch_norm = None  # the BatchNormalization of layers.py or tfm/layers.py
+
+    def __init__(
+        self,
+        pairwise,
+        inner_channels,
+        pool_size,
+        pool_before_projection=True,
+        scale=True,
+        extent="spacetime",
+        group_frames=None,
+        norm="batch_norm",
+        norm_momentum=0.9,
+        norm_epsilon=1e-5,
+        norm_synchronized=False,
+        use_bias=True,
+        use_out_bias=True,
+        kernel_initializer=None,
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        implementation="auto",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        keras = self._keras
+        self._check_data_format()
+        self.supports_masking = True
+        self._form = pairwise_forms.get(pairwise)
+        self.inner_channels = (
+            None if inner_channels is None else errors.check_positive_int("inner_channels", inner_channels)
+        )
+        self.pool_size = _normalised_pool_size(pool_size, self.rank)
+        self.pool_before_projection = errors.check_bool("pool_before_projection", pool_before_projection)
+        self.scale = errors.check_bool("scale", scale)
+        self.extent = errors.check_choice("extent", extent, EXTENTS[self.rank])
+        axes = positions_lib.AXES[self.rank]
+        self._pool = tuple(
+            size if axis in ATTENDED[extent] else 1 for axis, size in zip(axes, self.pool_size, strict=True)
+        )
+        self.group_frames = self._checked_group_frames(group_frames)
+        self._sets = positions_lib.Sets(self.rank, self.extent, self.group_frames)
+        if norm not in ("batch_norm", None):
+            raise ValueError(f"`norm` must be 'batch_norm' or None. Received: norm={norm!r}")
+        self._norm_kind = norm
+        self.norm_momentum = errors.check_number("norm_momentum", norm_momentum, 0, 1)
+        self.norm_epsilon = errors.check_number("norm_epsilon", norm_epsilon, 0)
+        self.norm_synchronized = errors.check_bool("norm_synchronized", norm_synchronized)
+        self.use_bias = errors.check_bool("use_bias", use_bias)
+        self.use_out_bias = errors.check_bool("use_out_bias", use_out_bias)
+        if kernel_initializer is None:
+            kernel_initializer = keras.initializers.RandomNormal(stddev=0.01)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.implementation = errors.check_choice(
+            "implementation", implementation, attend.implementations(self._form), f" for pairwise={pairwise!r}"
+        )
+        self.theta = self.phi = self.g = self.w_f = self.out = self.norm = None
+
+    @property
+    def pairwise(self):
+        """The name of the pairwise form."""
+        return self._form.name
+
+    def __call__(self, inputs, *args, **kwargs):
+        check_float_tensor(inputs)
+        return super().__call__(inputs, *args, **kwargs)
+
+    def build(self, input_shape):
+        """Makes all weights. Raises ValueError for a shape of the wrong rank or without a channel count."""
+        shape = self._checked_input_shape(input_shape)
+        channels = shape[-1]
+        inner = self.inner_channels or max(1, channels // 2)
+        x, y = (shape[0], None, channels), (shape[0], None, inner)
+        if self._form.embeds:
+            self.theta = self._projection("theta", inner, x)
+            self.phi = self._projection("phi", inner, x)
+        self.g = self._projection("g", inner, x)
+        if self._form.owns_w_f:
+            self.w_f = self.add_weight(
+                name="w_f",
+                shape=(2 * inner,),
+                initializer=self._w_f_initializer(),
+                regularizer=self.kernel_regularizer,
+                trainable=True,
+            )
+        # The block starts as the identity by a zero gamma, or by a zero W_z when nothing normalises. By both, neither
+        # would ever get a gradient.
+        initializer = None if self._norm_kind else "zeros"
+        self.out = self._projection("out", channels, y, initializer, self.use_out_bias)
+        if self._norm_kind:
+            self.norm = self._batch_norm(
+                momentum=self.norm_momentum,
+                epsilon=self.norm_epsilon,
+                gamma_initializer="zeros",
+                synchronized=self.norm_synchronized,
+                dtype=self.dtype_policy,
+                name="norm",
+            )
+            self._build_sublayer(self.norm, x)
+        self.input_spec = self._keras.layers.InputSpec(ndim=self.rank + 2, axes={-1: channels})
+        super().build(input_shape)
+        self._freeze_sublayers()
+
+    def call(self, inputs, mask=None, training=None, return_attention_scores=False):
+        """z = x + norm(W_z y).
+
+        Args:
+          inputs: x, (B, *positions, C).
+          mask: boolean, True for valid positions: (B, *positions), or with trailing position axes left out, as (B, T)
+            for frames. Positions that are not valid are no keys, do not count in the 1/N, and come out as they went in;
+            their own rows of the attention mean nothing. A pooled key is valid if any position in its window is.
+          training: whether the norm uses and updates batch statistics.
+          return_attention_scores: also return the attention. This builds the N x M matrix, whatever the
+            `implementation`.
+
+        Returns:
+          z, shaped as x. With return_attention_scores, (z, attention), where attention is (B, N, M): for each of the N
+          queries the weights of the M (pooled) keys in order T, H, W. Where the positions fall into sets (`extent`
+          "space" or "time", or `group_frames`), it is (B, S, N, M), with N and M counted inside a set.
+        """
+        x = inputs
+        batch, *positions, _ = positions_lib.dims(x)
+        self._check_sizes(positions)
+        self._assert_unknown_sizes(positions)
+        if mask is not None:
+            mask = positions_lib.expand_mask(mask, batch, positions)
+            x = tf.where(mask[..., None], x, tf.zeros_like(x))  # whatever stands in the padding, NaN included
+        theta, phi, g, key_mask = self._projected(x, mask)
+        theta, phi, g = (self._sets.fold(part) for part in (theta, phi, g))  # (B, *positions, C') -> (B*S, N, C')
+        key_mask = None if key_mask is None else self._sets.fold_mask(key_mask)
+        w_out = self._kernel(self.out) if self._form.associates else None
+        attention = pairwise_forms.attention(self._form, theta, phi, key_mask) if return_attention_scores else None
+        y = attend.attend(self._form, theta, phi, g, key_mask, w_out, self.implementation, attention)
+        y = self._sets.unfold(y, batch, positions)
+        if w_out is None:
+            y = _over_rows(self.out, y)
+        elif self.out.bias is not None:
+            y = y + self._weight(self.out.bias)
+        z = inputs + self._normalised(y, mask, training)
+        if mask is not None:
+            z = tf.where(mask[..., None], z, inputs)
+        z = tf.ensure_shape(z, inputs.shape)
+        if attention is None:
+            return z
+        return z, self._sets.unfold_attention(attention, batch, positions)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def attention_shape(self, input_shape):
+        """The shape of what return_attention_scores returns for an input shape; None for sizes that are not known."""
+        batch, *positions, _ = self._checked_input_shape(input_shape)
+        # NaN stands for an unknown size, so that whatever is computed from it is unknown too.
+        positions = [math.nan if size is None else size for size in positions]
+        keys = self.key_grid(positions)
+        sets, queries = self._sets.split(positions)
+        sizes = [positions_lib.product(part) for part in (sets, queries, self._sets.split(keys)[1])]
+        sizes = [None if math.isnan(size) else size for size in sizes]
+        return (batch, *sizes[1:]) if self._sets.single else (batch, *sizes)
+
+    def key_grid(self, positions):
+        """The sizes of the key axes for those of the position axes: what pooling leaves."""
+        return tuple(size // pool for size, pool in zip(positions, self._pool, strict=True))
+
+    def get_config(self):
+        keras = self._keras
+        return {
+            **super().get_config(),
+            "pairwise": self.pairwise,
+            "inner_channels": self.inner_channels,
+            "pool_size": self.pool_size,
+            "pool_before_projection": self.pool_before_projection,
+            "scale": self.scale,
+            "extent": self.extent,
+            "group_frames": self.group_frames,
+            "norm": self._norm_kind,
+            "norm_momentum": self.norm_momentum,
+            "norm_epsilon": self.norm_epsilon,
+            "norm_synchronized": self.norm_synchronized,
+            "use_bias": self.use_bias,
+            "use_out_bias": self.use_out_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
+            "implementation": self.implementation,
+        }
+
+    def _projected(self, x, mask):
+        """What attend takes: theta at all positions; phi, g and the mask of valid keys at the (pooled) keys'."""
+        w_theta, w_phi = (self._w_f(0), self._w_f(1)) if self._form.owns_w_f else (None, None)
+        if math.prod(self._pool) == 1:
+            theta, phi, g = self._project(x, (self.theta, w_theta), (self.phi, w_phi), (self.g, None))
+            key_mask = mask
+        elif self.pool_before_projection:
+            keys, key_mask = self._pooled(x, mask)
+            (theta,) = self._project(x, (self.theta, w_theta))
+            phi, g = self._project(keys, (self.phi, w_phi), (self.g, None))
+        else:
+            # w_f comes after the pooling, which is not linear.
+            theta, phi, g = self._project(x, (self.theta, w_theta), (self.phi, None), (self.g, None))
+            phi, key_mask = self._pooled(phi, mask)
+            phi = phi if w_phi is None else phi @ w_phi
+            g, _ = self._pooled(g, mask)
+        if self.scale and self._form.scales:
+            # Not tf.cast, which takes a Python number through float32. The keys are fewer than the queries. 16-bit ones
+            # would be rounded once more.
+            phi = pairwise_forms.for_scores(phi) * (1 / math.sqrt(phi.shape[-1]))
+        return theta, phi, g, key_mask
+
+    def _pooled(self, x, mask):
+        """x and the mask, or None, at the keys."""
+        if mask is None:
+            return positions_lib.max_pool(x, self._pool), None
+        return positions_lib.max_pool_valid(x, mask, self._pool)
+
+    def _project(self, x, *parts):
+        """What layers make of x: x itself for None. Each comes with the (C', 1) half of w_f to multiply by, or None."""
+        linear = [None if layer is None else self._linear(layer, w_f) for layer, w_f in parts]
+        projected = iter(projections.project(x, [part for part in linear if part is not None]))
+        ys = []
+        for (layer, w_f), part in zip(parts, linear, strict=True):
+            if part is not None:
+                ys.append(next(projected))
+            elif layer is None:
+                ys.append(x)
+            else:
+                y = _over_rows(layer, x)
+                ys.append(y if w_f is None else y @ w_f)
+        return ys
+
+    def _linear(self, layer, w_f):
+        """The Projection that a layer is, or None where it is quantized."""
+        kernel = self._kernel(layer)
+        if kernel is None:
+            return None
+        bias = None if layer.bias is None else self._weight(layer.bias)
+        if w_f is not None:
+            # w_f . theta(x) is one number for each position, and takes no theta(x).
+            kernel, bias = kernel @ w_f, None if bias is None else tf.linalg.matvec(w_f, bias, transpose_a=True)
+        return projections.Projection(kernel, bias)
+
+    def _w_f(self, half):
+        """The half of w_f for theta (0) or phi (1), (C', 1)."""
+        return tf.split(self._weight(self.w_f), 2)[half][:, None]
+
+    def _kernel(self, layer):
+        """The kernel of a projection, or None where only the layer itself can multiply by it: Keras quantized it."""
+        return None if getattr(layer, "quantization_mode", None) else self._weight(layer.kernel)
+
+    def _weight(self, variable):
+        return tf.cast(tf.convert_to_tensor(variable), self.compute_dtype)
+
+    def _normalised(self, y, mask, training):
+        if self.norm is None:
+            return y
+        batch, *positions, channels = shape = positions_lib.dims(y)
+        count = positions_lib.product(positions)
+        rows = tf.reshape(y, [batch, count, channels])  # (B, *positions, C) -> (B, N, C)
+        row_mask = None if mask is None else tf.reshape(mask, [batch, count])  # (B, *positions) -> (B, N)
+        return tf.reshape(self.norm(rows, training=training, mask=row_mask), shape)
+
+    def _projection(self, name, units, input_shape, initializer=None, use_bias=None):
+        """A 1x1x1 convolution, which is a Dense over the channels."""
+        layer = self._keras.layers.Dense(
+            units,
+            use_bias=self.use_bias if use_bias is None else use_bias,
+            kernel_initializer=initializer or self._fresh_initializer(),
+            kernel_regularizer=self.kernel_regularizer,
+            bias_regularizer=self.bias_regularizer,
+            dtype=self.dtype_policy,
+            name=name,
+        )
+        self._build_sublayer(layer, input_shape)
+        return layer
+
+    def _build_sublayer(self, layer, input_shape):
+        layer.build(input_shape)
+
+    def _fresh_initializer(self):
+        # One unseeded initializer object would draw the same values for theta, phi and g. Functions have no such state.
+        if not isinstance(self.kernel_initializer, self._keras.initializers.Initializer):
+            return self.kernel_initializer
+        return type(self.kernel_initializer).from_config(self.kernel_initializer.get_config())
+
+    def _w_f_initializer(self):
+        """Of w_f, which is a kernel of 2 C' channels to one: initializers draw that, and know what comes in and out."""
+        initializer = self._fresh_initializer()
+
+        def initialize(shape, dtype=None, **kwargs):
+            return tf.reshape(initializer([*shape, 1], dtype=dtype, **kwargs), shape)  # (2 C', 1) -> (2 C',)
+
+        return initialize
+
+    def _checked_group_frames(self, group_frames):
+        if group_frames is None:
+            return None
+        group_frames = errors.check_positive_int("group_frames", group_frames)
+        if self.rank == 2 or self.extent == "space":
+            raise ValueError(
+                "`group_frames` cuts time, so it needs a time axis inside the extent. "
+                f"Received: group_frames={group_frames} for {type(self).__name__} with extent={self.extent!r}"
+            )
+        if self._pool[0] > 1:
+            raise ValueError(
+                "`group_frames` cannot be combined with pooling over time: set the first entry of `pool_size` to 1. "
+                f"Received: group_frames={group_frames}, pool_size={self.pool_size}"
+            )
+        return group_frames
+
+    def _checked_input_shape(self, input_shape):
+        shape = tuple(input_shape)
+        axes = ", ".join(positions_lib.AXES[self.rank])
+        if len(shape) != self.rank + 2:
+            raise ValueError(
+                f"{type(self).__name__} takes inputs of rank {self.rank + 2}, (batch, {axes}, channels). "
+                f"Received: input_shape={shape}"
+            )
+        if shape[-1] is None:
+            raise ValueError(f"The last axis of the inputs, channels, must be known. Received: input_shape={shape}")
+        return shape
+
+    def _check_sizes(self, positions):
+        """Raises ValueError for sizes that pool_size or group_frames cannot cut. Sizes that are not known pass."""
+        for axis, size, pool in zip(positions_lib.AXES[self.rank], positions, self._pool, strict=True):
+            if isinstance(size, int) and 0 < size < pool:
+                raise ValueError(f"{self._pool_rule(axis)} Received: inputs with {axis}={size}")
+        time = positions[0]
+        if self.group_frames and isinstance(time, int) and time % self.group_frames:
+            raise ValueError(f"{GROUP_RULE} Received: group_frames={self.group_frames} for inputs of {time} frames")
+
+    def _assert_unknown_sizes(self, positions):
+        """What _check_sizes checks, for the sizes that are known at run time only."""
+        for axis, size, pool in zip(positions_lib.AXES[self.rank], positions, self._pool, strict=True):
+            if pool > 1 and not isinstance(size, int):
+                enough = (size == 0) | (size >= pool)
+                tf.debugging.assert_equal(enough, True, message=self._pool_rule(axis))
+        if self.group_frames and not isinstance(positions[0], int):
+            tf.debugging.assert_equal(positions[0] % self.group_frames, 0, message=GROUP_RULE)
+
+    def _pool_rule(self, axis):
+        return f"`pool_size` {self.pool_size} must leave a key along {axis}: use a smaller one or larger inputs."
+
+    def _check_data_format(self):
+        data_format = self._keras.backend.image_data_format()
+        if data_format != "channels_last":
+            raise ValueError(
+                f"{type(self).__name__} takes channels_last inputs only, but image_data_format() is {data_format!r}: "
+                "call keras.backend.set_image_data_format('channels_last') and put channels on the last axis."
+            )
+
+
+def _over_rows(function, x):
+    """Applies a function of (R, C) to (B, *positions, C): one product of matrices is faster than a batch of them."""
+    *sizes, channels = positions_lib.dims(x)
+    y = function(tf.reshape(x, [positions_lib.product(sizes), channels]))
+    return tf.reshape(y, [*sizes, y.shape[-1]])
+
+
+def _normalised_pool_size(pool_size, rank):
+    sizes = 1 if pool_size is None else pool_size
+    sizes = tuple(sizes) if isinstance(sizes, Iterable) else (sizes,) * rank
+    if len(sizes) != rank or not all(errors.is_positive_int(size) for size in sizes):
+        axes = ", ".join(positions_lib.AXES[rank])
+        raise ValueError(
+            f"`pool_size` must be a positive integer, {rank} of them ({axes}), or None for no pooling. "
+            f"Received: pool_size={pool_size!r}"
+        )
+    return tuple(int(size) for size in sizes)

@@ -1,0 +1,1 @@
+"""A stand-in for TensorFlow Serving where it is not installed: predict, status and metadata over REST and gRPC."""

@@ -1,0 +1,5 @@
+"""A trained model in, a model out, of either Keras."""
+
+from keras_nonlocal.surgery.folding import fold_norms
+
+__all__ = ["fold_norms"]

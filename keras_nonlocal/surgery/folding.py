@@ -1,0 +1,268 @@
+"""Rebuilds trained functional models, of either Keras: batch norms folded into the layers before them."""
+
+import collections
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from keras_nonlocal.layers.batch_norm import FusedBatchNormMixin
+from keras_nonlocal.layers.convolutions import FrameConvolutionMixin
+from keras_nonlocal.layers.non_local import NonLocalMixin
+from keras_nonlocal.surgery import functional
+
+# What a batch norm can be folded into, and where its kernel has the channels of its output.
+KERNEL_AXES = {
+    **dict.fromkeys(("Dense", "Conv1D", "Conv2D", "Conv3D", "SeparableConv1D", "SeparableConv2D"), (-1,)),
+    **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), (-2,)),
+    **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), (-2, -1)),
+}
+# Layers with convolutions and norms of their own: class, and for each pair that follow one another, their attributes.
+# Whoever knows such a class adds it here. Their sublayers must be made, without weights, by build.
+PARTS = {}
+FOLDED_BLOCK = {"norm": None, "use_out_bias": True}  # arguments of a non-local block whose norm is folded into W_z
+
+
+def fold_norms(model):
+    """Copies a trained model with its batch norms folded into the convolutions before them, for inference.
+
+    At inference a batch norm is `x * scale + shift` with `scale = gamma / sqrt(moving_variance + epsilon)` and
+    `shift = beta - moving_mean * scale`. Behind a convolution, a transposed, depthwise or separable one, or a Dense,
+    without activation and used by nothing else, it becomes part of that layer's kernel and bias, and an identity takes
+    its place under its name. Non-local blocks have theirs folded into W_z, and tfm's residual blocks all of theirs if
+    keras_nonlocal.tfm is imported. The rest stays as it is: a norm behind anything else, behind a layer that is called
+    or used twice, or called with training=True. Folded in float64, stored in the dtypes of the variables. The copy has
+    no other use than inference: what `training` it is called with is all the same to a folded norm.
+
+    Args:
+      model: a functional or sequential model of Keras 3 or tf_keras, also one with such models inside or of a subclass
+        that does not override `call`.
+
+    Returns:
+      A functional model of the same Keras, with the same names of layers, inputs and outputs. `model` is not changed.
+
+    Raises:
+      TypeError: if `model` is no model of either Keras.
+      ValueError: if it is not functional.
+
+    Example:
+
+    >>> from keras_nonlocal import models, surgery
+    >>> folded = surgery.fold_norms(models.C2D(50))
+    >>> [layer.name for layer in folded.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    []
+
+    Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
+    CVPR 2018, section 3.2.
+    """
+    keras = functional.flavour(model)
+    if functional.graph(model) is None:
+        raise ValueError(
+            "`model` must be a functional model, or a built sequential one, that does not override `call`: only of "
+            f"those it is known what follows what. Received: model of class {type(model).__name__}"
+        )
+    return _Folding(keras, model).copy(model)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fold:
+    """A batch norm and the layer that takes it in."""
+
+    linear: object
+    norm: object
+
+
+class _Folding:
+    """What can be folded in a model, and the copies of its layers."""
+
+    def __init__(self, keras, model):
+        self._keras = keras
+        self._norms = (keras.layers.BatchNormalization, *_synchronized_norms(keras))
+        self._graphs = {}  # id of a model: its graph
+        self._trained = set()  # ids of models and layers that some call runs with training=True
+        self._uses = collections.Counter()  # ids of layers: calls in all graphs together
+        self._visit(model, trained=False)
+        folds = [fold for graph in self._graphs.values() for fold in self._folds(graph)]
+        self._by_norm = {id(fold.norm): fold for fold in folds}
+        self._by_linear = {id(fold.linear): fold for fold in folds}
+        self._copies = {}  # id of a layer: its copy
+        self._pairs = []  # layers with weights and their copies
+
+    def copy(self, model):
+        """The model with all that can be folded folded, and the weights in it."""
+        copy = self._copy_model(model)
+        for layer, new in self._pairs:
+            self._set_weights(layer, new)
+        return copy
+
+    def _visit(self, model, trained):
+        """Finds the graphs in a model and counts what they call."""
+        new = id(model) not in self._graphs
+        if not new and (not trained or id(model) in self._trained):
+            return
+        graph = self._graphs.setdefault(id(model), functional.graph(model))
+        if trained:
+            self._trained.add(id(model))
+        for call in functional.calls(graph):
+            inside = trained or _trains(call)
+            self._uses[id(call.layer)] += new
+            if self._is_model(call.layer):
+                self._visit(call.layer, inside)
+            elif inside:
+                self._trained.add(id(call.layer))
+
+    def _folds(self, graph):
+        """The pairs in a graph of a layer and the batch norm that is all that uses it."""
+        calls = functional.calls(graph)
+        outputs = tf.nest.flatten(graph.output)
+        users = collections.Counter(id(x) for x in [*outputs, *(x for call in calls for x in call.inputs)])
+        sources = {id(x): call for call in calls for x in call.outputs}
+        for call in calls:
+            if not self._is_norm(call.layer) or len(call.args) != 1 or not functional.is_symbolic(call.args[0]):
+                continue
+            (x,) = call.args
+            source = sources.get(id(x))
+            if source is None or users[id(x)] > 1 or self._uses[id(source.layer)] > 1:
+                continue
+            if self._takes_norm(source.layer) and _norm_axis(call.layer, x) == _channel_axis(source.layer, x):
+                yield _Fold(source.layer, call.layer)
+
+    def _is_norm(self, layer):
+        """Whether this is a batch norm that is one scale and shift of its channels, wherever it is called."""
+        return (
+            (type(layer) in self._norms or isinstance(layer, FusedBatchNormMixin))
+            and self._uses[id(layer)] == 1
+            and id(layer) not in self._trained
+            and getattr(layer, "virtual_batch_size", None) is None
+        )
+
+    def _takes_norm(self, layer):
+        """Whether this is a linear layer whose kernel and bias say all."""
+        name = type(layer).__name__
+        return (
+            name in KERNEL_AXES
+            and self._is_as_it_comes(layer, name)
+            and layer.activation is self._keras.activations.linear
+            and not getattr(layer, "lora_enabled", False)
+            and not getattr(layer, "quantization_mode", None)
+        )
+
+    def _is_as_it_comes(self, layer, name):
+        """Whether this is Keras' layer of that name, or ours for it: a subclass may do anything with its kernel."""
+        return type(layer) is getattr(self._keras.layers, name, None) or FrameConvolutionMixin in type(layer).__bases__
+
+    def _is_model(self, layer):
+        return isinstance(layer, self._keras.Model) and functional.graph(layer) is not None
+
+    def _folds_inside(self, layer):
+        return isinstance(layer, NonLocalMixin) and layer.norm is not None and id(layer) not in self._trained
+
+    def _parts(self, layer):
+        """The attributes of the convolutions and norms of a residual block, [(convolution, norm)]."""
+        if id(layer) in self._trained or self._uses[id(layer)] > 1:
+            return []
+        return [pair for pair in PARTS.get(type(layer), ()) if all(_has_weights(layer, name) for name in pair)]
+
+    def _copy_model(self, model):
+        def call(call, args, kwargs):
+            if id(call.layer) in self._by_norm:
+                return self._copy_of(call.layer)(*args)  # the identity takes no `training` or `mask`
+            return self._copy_of(call.layer)(*args, **kwargs)
+
+        return functional.rebuild(self._keras, self._graphs[id(model)], model.name, call)
+
+    def _copy_of(self, layer):
+        if id(layer) not in self._copies:
+            self._copies[id(layer)] = self._copy_model(layer) if self._is_model(layer) else self._copy_layer(layer)
+        return self._copies[id(layer)]
+
+    def _copy_layer(self, layer):
+        if id(layer) in self._by_norm:
+            return self._keras.layers.Activation("linear", dtype=layer.dtype_policy, name=layer.name)
+        config = layer.get_config()
+        if id(layer) in self._by_linear:
+            config = {**config, "use_bias": True}
+        elif self._folds_inside(layer):
+            config = {**config, **FOLDED_BLOCK}
+        elif self._parts(layer) and getattr(layer, "non_local", None) is not None and layer.non_local.norm is not None:
+            config = {**config, "non_local": {**config["non_local"], **FOLDED_BLOCK}}
+        copy = type(layer).from_config(config)
+        self._replace_parts(layer, copy)
+        if getattr(layer, "weights", None):
+            self._pairs.append((layer, copy))
+        return copy
+
+    def _replace_parts(self, layer, copy):
+        """Gives the copy of a residual block convolutions with biases, and identities for its norms."""
+        parts = self._parts(layer)
+        if parts:
+            copy.build(layer.input_shape)
+        for linear, norm in parts:
+            config = getattr(copy, linear).get_config()
+            setattr(copy, linear, type(getattr(copy, linear)).from_config({**config, "use_bias": True}))
+            setattr(copy, norm, self._keras.layers.Activation("linear", dtype=getattr(layer, norm).dtype_policy))
+
+    def _set_parts(self, layer, copy):
+        parts = self._parts(layer)
+        for linear, norm in parts:
+            _fold(getattr(layer, linear), getattr(layer, norm), getattr(copy, linear))
+        for name in set(vars(layer)) - {name for pair in parts for name in pair}:
+            if _has_weights(layer, name):
+                self._set_weights(getattr(layer, name), getattr(copy, name))
+
+    def _set_weights(self, layer, copy):
+        if self._parts(layer):
+            self._set_parts(layer, copy)
+        elif id(layer) in self._by_linear:
+            _fold(layer, self._by_linear[id(layer)].norm, copy)
+        elif self._folds_inside(layer):
+            for name in ("theta", "phi", "g"):
+                if getattr(layer, name) is not None:
+                    getattr(copy, name).set_weights(getattr(layer, name).get_weights())
+            if layer.w_f is not None:
+                copy.w_f.assign(layer.w_f)
+            _fold(layer.out, layer.norm, copy.out)
+        else:
+            copy.set_weights(layer.get_weights())
+
+
+def _fold(linear, norm, folded):
+    """Sets the weights of `folded` to those of `linear` followed by `norm`."""
+    kernels = [np.asarray(weight, "float64") for weight in linear.get_weights()]
+    bias = kernels.pop() if linear.use_bias else 0.0
+    mean, variance = (np.asarray(v, "float64") for v in (norm.moving_mean, norm.moving_variance))
+    gamma = np.asarray(norm.gamma, "float64") if norm.scale else 1.0
+    beta = np.asarray(norm.beta, "float64") if norm.center else 0.0
+    scale = gamma / np.sqrt(variance + norm.epsilon)
+    *others, kernel = kernels  # the pointwise kernel of a separable convolution is its last
+    shape = [1] * kernel.ndim
+    for axis in KERNEL_AXES[type(linear).__name__]:
+        shape[axis] = kernel.shape[axis]
+    folded.set_weights([*others, kernel * scale.reshape(shape), (bias - mean) * scale + beta])
+
+
+def _has_weights(layer, name):
+    part = getattr(layer, name, None)
+    return hasattr(part, "get_weights") and not isinstance(part, type) and bool(part.get_weights())
+
+
+def _norm_axis(norm, x):
+    axes = norm.axis if isinstance(norm.axis, (list, tuple)) else [norm.axis]
+    return axes[0] % len(x.shape) if len(axes) == 1 else None
+
+
+def _channel_axis(layer, x):
+    return 1 if getattr(layer, "data_format", "channels_last") == "channels_first" else len(x.shape) - 1
+
+
+def _trains(call):
+    """Whether a call sets `training` so that batch norms in it use the batch, whatever the model is called with."""
+    training = call.kwargs.get("training")
+    given = any(isinstance(value, (bool, int)) and bool(value) for value in [training, *call.args[1:]])
+    return given or functional.is_symbolic(training)  # a model may take `training` as an input
+
+
+def _synchronized_norms(keras):
+    experimental = getattr(keras.layers, "experimental", None)
+    norm = getattr(experimental, "SyncBatchNormalization", None)
+    return () if norm is None else (norm,)

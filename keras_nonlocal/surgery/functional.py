@@ -1,0 +1,95 @@
+"""Reads the graph of a functional model, of either Keras, and builds it again with other layers."""
+
+import dataclasses
+import sys
+
+import tensorflow as tf
+
+from keras_nonlocal.layers.flavour import FLAVOURS
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A layer (or operation) called on symbolic tensors.
+
+    Args:
+      layer: what was called.
+      args: its positional arguments, structures of tensors and other things.
+      kwargs: its keyword arguments.
+      outputs: the tensors that came out, as a flat list.
+    """
+
+    layer: object
+    args: tuple
+    kwargs: dict
+    outputs: list
+
+    @property
+    def inputs(self):
+        """The tensors that went in, as a flat list."""
+        return [x for x in tf.nest.flatten((self.args, self.kwargs)) if is_symbolic(x)]
+
+
+def flavour(model):
+    """The Keras package that a model belongs to, keras or tf_keras.
+
+    Raises:
+      TypeError: for anything that is no model of either.
+    """
+    for base in type(model).__mro__:
+        root = base.__module__.split(".")[0]
+        # It has been imported by whoever made the model, so that this module need not depend on it.
+        if root in FLAVOURS and isinstance(model, sys.modules[root].Model):
+            return sys.modules[root]
+    raise TypeError(f"`model` must be a model of keras or tf_keras. Received: model={model!r}")
+
+
+def graph(model):
+    """The part of a functional or built sequential model that holds its graph; None if it has none, or its own call."""
+    if type(model).call.__module__.split(".")[0] not in FLAVOURS:
+        return None
+    holder = getattr(model, "_functional", None) or model  # Keras 3 keeps a sequential model's graph apart
+    return holder if getattr(holder, "_nodes_by_depth", None) else None
+
+
+def calls(graph):
+    """The calls a graph consists of, from inputs to outputs, without those of input layers."""
+    nodes = [node for depth in sorted(graph._nodes_by_depth, reverse=True) for node in graph._nodes_by_depth[depth]]
+    return [_call(node) for node in nodes if not node.is_input]
+
+
+def is_symbolic(x):
+    """Whether x is a tensor of some functional model."""
+    return hasattr(x, "_keras_history")
+
+
+def rebuild(keras, graph, name, call):
+    """Builds a graph again.
+
+    Args:
+      keras: the flavour of the graph.
+      graph: from `graph`.
+      name: of the new model.
+      call: function of (Call, args, kwargs) that calls the layer's counterpart on new tensors and returns its outputs.
+
+    Returns:
+      A functional model with new input layers, of the same names and structure of inputs and outputs.
+    """
+    new = {}
+
+    def translate(structure):
+        return tf.nest.map_structure(lambda x: new[id(x)] if is_symbolic(x) else x, structure)
+
+    for x in tf.nest.flatten(graph.input):
+        layer = x._keras_history[0]
+        new[id(x)] = type(layer).from_config(layer.get_config()).output
+    for each in calls(graph):
+        outputs = call(each, translate(each.args), translate(each.kwargs))
+        new.update(zip(map(id, each.outputs), tf.nest.flatten(outputs), strict=True))
+    return keras.Model(translate(graph.input), translate(graph.output), name=name)
+
+
+def _call(node):
+    if hasattr(node, "arguments"):  # Keras 3
+        return Call(node.operation, node.arguments.args, node.arguments.kwargs, node.outputs)
+    return Call(node.layer, node.call_args, node.call_kwargs, tf.nest.flatten(node.outputs))

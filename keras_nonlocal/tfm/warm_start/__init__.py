@@ -1,0 +1,263 @@
+"""Starts a network with non-local blocks from the weights of one without: what `training/warm_start.py` calls."""
+
+import copy
+import dataclasses
+import os
+import shutil
+
+import tensorflow as tf
+import tf_keras
+from official.vision.configs import backbones_3d
+from official.vision.modeling.backbones import factory, resnet, resnet_3d
+
+from keras_nonlocal import errors, files
+from keras_nonlocal.layers.non_local import NonLocalMixin
+from keras_nonlocal.tfm import configs
+from keras_nonlocal.tfm.backbones import video_resnet
+from keras_nonlocal.tfm.warm_start import checkpoints, image_resnets
+
+STRIDES_DIFFER = (
+    "keras.applications strides on the first 1x1 convolution of res3, res4 and res5, this network on the 3x3: from "
+    "res3 on it computes something else with these weights until it is trained"
+)
+PADDING_DIFFERS = (
+    "tfm pads strided convolutions at the end (SAME), video_resnet and keras.applications on both sides: at even sizes "
+    "their maps are shifted by up to a pixel"
+)
+EPSILON_UNKNOWN = "a checkpoint does not say the epsilon of its batch norms: that of the configuration is used"
+POOLING_DIFFERS = "pool1 of the image networks is padded, that of stem: official is not; stem: slowfast is as theirs"
+PIXELS = "conv1 takes pixels as {} scale them; at the borders it sees another grey than before"
+GATES = "self gating and squeeze and excitation are new, and not the identity: the network has to be trained with them"
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where a variable of the network comes from.
+
+    Args:
+      name: of the variable in the checkpoint that is written.
+      layer: name of the layer that it is in.
+      parameters: how many numbers it holds.
+      source: its name where it comes from; None for one that is new.
+    """
+
+    name: str
+    layer: str
+    parameters: int
+    source: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What came from where.
+
+    Args:
+      path: that the weights came from.
+      origins: an Origin for every variable of the network.
+      notes: sentences about how the two networks differ.
+    """
+
+    path: str
+    origins: list
+    notes: list
+
+    def lines(self):
+        """A line for every variable, one for every note, and a summary (list of str)."""
+        width = max(len(origin.name) for origin in self.origins)
+        lines = [f"{o.name:{width}}  <- {o.source or 'new'}  ({o.layer})" for o in self.origins]
+        new = [origin for origin in self.origins if origin.source is None]
+        old = [origin for origin in self.origins if origin.source is not None]
+        return [
+            *lines,
+            *(f"note: {note}" for note in self.notes),
+            f"{len(old)} variables ({sum(o.parameters for o in old):,} parameters) from {self.path}, "
+            f"{len(new)} new ({sum(o.parameters for o in new):,} parameters)",
+        ]
+
+
+def build_backbone(model_config):
+    """The backbone of a model's configuration, for inputs of any size."""
+    rank = 3 if isinstance(model_config.backbone, backbones_3d.Backbone3D) else 2
+    inputs = tf_keras.layers.InputSpec(shape=[None] * (rank + 1) + [3])
+    return factory.build_backbone(inputs, model_config.backbone, model_config.norm_activation)
+
+
+def warm_start(backbone, model_config, path, argument="the checkpoint"):
+    """Gives a backbone all weights that one without non-local blocks has; the blocks keep what they start with.
+
+    As they start as the identity, the backbone then computes what the other one does.
+
+    Args:
+      backbone: of this configuration.
+      model_config: configuration of the model, with `backbone` and `norm_activation`.
+      path: a tfm checkpoint, as prefix or folder, of the same network without non-local blocks; or a file of
+        keras.applications' ResNet50, ResNet101 or ResNet152 (.h5, .weights.h5, .keras); or, for a network of clips, a
+        tfm checkpoint of the ResNet of images of the same depth. Kernels of images are repeated over time and divided
+        by its size.
+      argument: what errors call the path.
+
+    Returns:
+      A Report.
+
+    Raises:
+      UserError: if there is nothing at `path`, or it is of another network. The backbone is then as it was.
+    """
+    network = model_config.backbone.get()
+    if not hasattr(network, "non_local"):
+        raise errors.UserError(
+            f"backbone.type {model_config.backbone.type} has no non-local blocks: choose non_local_resnet, "
+            "non_local_resnet_3d or video_resnet, or let tfm read the checkpoint itself"
+        )
+    is_3d = isinstance(model_config.backbone, backbones_3d.Backbone3D)
+    if path.endswith(image_resnets.KERAS_FILES):
+        if not tf.io.gfile.exists(path):
+            raise errors.UserError(f"{argument} {path} does not exist.")
+        pixels = image_resnets.CLIP_PIXELS if is_3d else image_resnets.IMAGE_PIXELS
+        epsilon = model_config.norm_activation.norm_epsilon
+        units = image_resnets.read_keras(path, _block_counts(network), epsilon, pixels)
+        notes = [STRIDES_DIFFER, *([] if _is_video_resnet(backbone) else [PADDING_DIFFERS])]
+        return _from_images(backbone, network, path, units, notes)
+    prefix = checkpoints.prefix(path, argument)
+    if is_3d and checkpoints.is_of_images(prefix):
+        units = image_resnets.read_tfm(prefix, _block_counts(network))
+        notes = [EPSILON_UNKNOWN, *([PADDING_DIFFERS] if _is_video_resnet(backbone) else [])]
+        return _from_images(backbone, network, path, units, notes)
+    return _from_trunk(backbone, model_config, prefix)
+
+
+def write(model_config, path, out):
+    """Writes a checkpoint of a whole backbone, warm-started, that tfm's tasks take as `task.init_checkpoint`.
+
+    Args:
+      model_config, path: those of warm_start.
+      out: folder to make, which must not exist. It holds the checkpoint, `ckpt-1`, and the report, `warm_start.txt`,
+        and appears when both are on disk.
+
+    Returns:
+      The Report.
+
+    Raises:
+      UserError: if `out` exists or cannot be written, or what warm_start raises.
+    """
+    out = os.path.abspath(out)
+    _check_free(out)
+    backbone = build_backbone(model_config)
+    report = warm_start(backbone, model_config, path)
+    temporary = os.path.join(os.path.dirname(out), f".{os.path.basename(out)}.tmp-{os.getpid()}")
+    try:
+        os.makedirs(temporary)
+        tf.train.Checkpoint(backbone=backbone).save(os.path.join(temporary, "ckpt"))
+        with open(os.path.join(temporary, "warm_start.txt"), "w", encoding="utf-8") as file:
+            file.write("\n".join(report.lines()) + "\n")
+        for name in os.listdir(temporary):
+            files.sync(os.path.join(temporary, name))
+        files.sync(temporary)
+        _check_free(out)
+        os.rename(temporary, out)
+        files.sync(os.path.dirname(out))
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise errors.UserError(f"--out {out} cannot be written ({reason}); nothing was") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # gone already if it was moved
+    return report
+
+
+def _from_trunk(backbone, model_config, prefix):
+    # A non-local block between two layers shifts the numbers that a checkpoint gives them. So it is read into the
+    # network it was written from, and carried over layer by layer.
+    plain = copy.deepcopy(model_config)
+    plain.backbone.get().override({"non_local": configs.Placement().as_dict()})
+    trunk = build_backbone(plain)
+    checkpoints.read_backbone(trunk, prefix)
+    new = [layer for layer in checkpoints.weighted_layers(backbone) if not isinstance(layer, NonLocalMixin)]
+    names = {id(variable): name for name, _, variable in checkpoints.named_variables(trunk)}
+    sources = {}
+    for old, layer in zip(checkpoints.weighted_layers(trunk), new, strict=True):
+        variables = checkpoints.variables(layer)
+        for name, variable in checkpoints.variables(old).items():
+            variables[name].assign(tf.convert_to_tensor(variable))
+            sources[id(variables[name])] = names[id(variable)]
+    return Report(prefix, _origins(backbone, sources), [])
+
+
+def _from_images(backbone, network, path, units, notes):
+    targets = image_resnets.targets(backbone, _block_counts(network))
+    gates = image_resnets.gates(backbone)
+    _check_fits(backbone, targets, gates, units, path)
+    sources = {}
+    for name, unit in units.items():
+        conv, norm = targets[name]
+        frames = conv.kernel.shape[0] if len(conv.kernel.shape) == 5 else None
+        kernel = image_resnets.inflate(unit.kernel, frames) if frames else unit.kernel
+        values = {
+            "kernel": (conv.kernel, kernel, unit.sources[0]),
+            "gamma": (norm.gamma, unit.gamma, unit.sources[1]),
+            "beta": (norm.beta, unit.beta, unit.sources[1]),
+            "moving_mean": (norm.moving_mean, unit.mean, unit.sources[1]),
+            "moving_variance": (norm.moving_variance, unit.variance, unit.sources[1]),
+        }
+        for key, (variable, value, source) in values.items():
+            variable.assign(value)
+            inflated = f", / {frames} over {frames} frames" if key == "kernel" and (frames or 1) > 1 else ""
+            sources[id(variable)] = f"{source}/{key}{inflated}"
+    notes = [*notes, PIXELS.format("the video experiments" if frames else "tfm's image experiments")]
+    if _is_video_resnet(backbone) and network.stem == "official":
+        notes.append(POOLING_DIFFERS)
+    if gates:
+        notes.append(GATES)
+    return Report(path, _origins(backbone, sources, gates), notes)
+
+
+def _check_fits(backbone, targets, gates, units, path):
+    """Raises UserError unless the units are what the backbone has besides non-local blocks and gates."""
+    taken = {id(variable) for pair in targets.values() for layer in pair for variable in layer.weights}
+    new = taken | {id(variable) for part in [*_blocks(backbone), *gates] for variable in part.weights}
+    surplus = [variable.name for variable in backbone.weights if id(variable) not in new]
+    lacking = sorted(targets.keys() ^ units.keys())
+    if surplus or lacking:
+        raise errors.UserError(
+            f"{path} holds a plain ResNet of images of bottleneck blocks, and {type(backbone).__name__} as configured "
+            f"is another network: they differ in {', '.join((surplus or lacking)[:3])}"
+        )
+    for name, unit in units.items():
+        shape = tuple(targets[name][0].kernel.shape)[-4:]
+        if unit.kernel.shape != shape:
+            raise errors.UserError(
+                f"{path} holds a network of width {image_resnets.WIDTH}, and the backbone as configured is of another: "
+                f"{name} has a kernel of {unit.kernel.shape} there and of {shape} here"
+            )
+
+
+def _blocks(layer):
+    """The non-local blocks in a layer or a model."""
+    return [part for part in layer._flatten_layers() if isinstance(part, NonLocalMixin)]
+
+
+def _block_counts(network):
+    """Residual blocks in each stage of a backbone's configuration."""
+    if isinstance(network, configs.VideoResNet):
+        return tuple(network.block_counts)
+    specs = resnet_3d.RESNET_SPECS if isinstance(network, configs.NonLocalResNet3D) else resnet.RESNET_SPECS
+    return tuple(count for _, _, count in specs[network.model_id])
+
+
+def _is_video_resnet(backbone):
+    return isinstance(backbone, video_resnet.VideoResNet)
+
+
+def _origins(backbone, sources, gates=()):
+    """An Origin for every variable. Only those of non-local blocks and gates may be new."""
+    may_be_new = {id(variable) for part in [*_blocks(backbone), *gates] for variable in part.weights}
+    origins = []
+    for name, layer, variable in checkpoints.named_variables(backbone):
+        source = sources.get(id(variable))
+        if source is None and id(variable) not in may_be_new:
+            raise AssertionError(f"{variable.name} is in no non-local block, and was not read")
+        origins.append(Origin(name, layer.name, int(tf.size(variable)), source))
+    return origins
+
+
+def _check_free(out):
+    if os.path.lexists(out):
+        raise errors.UserError(f"--out {out} exists already and is never overwritten: give another folder, or move it")
