@@ -410,10 +410,10 @@ def test_ffmpeg_and_opencv_print_nothing_of_their_own(tmp_path):
         "import sys, types\n"
         "package = sys.modules['keras_nonlocal'] = types.ModuleType('keras_nonlocal')\n"
         "package.__path__ = [sys.argv[1]]\n"
-        "from keras_nonlocal.data import videos\n"
+        "from keras_nonlocal.data.video import reader\n"
         "for path in sys.argv[2:]:\n"
-        "    try: videos.count_frames(path)\n"
-        "    except videos.VideoError as error: print(error)\n"
+        "    try: reader.count_frames(path)\n"
+        "    except reader.VideoError as error: print(error)\n"
         "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules\n"
     )
     paths = [DATA / "av1.mp4", tmp_path / "cut.mp4", tmp_path / "text.mp4"]

@@ -53,13 +53,13 @@ class Shard:
 
     Args:
       file: path of the TFRecord.
-      videos: tuple of video_lists.LabelledVideo.
+      videos: tuple of video.lists.LabelledVideo.
       options: Options.
       plan_id: of the Plan.
     """
 
     file: str
-    reader: tuple
+    videos: tuple
     options: Options
     plan_id: str
 
@@ -90,7 +90,7 @@ class Plan:
     """Deals the videos of a list out to shards.
 
     Args:
-      listed: list of video_lists.LabelledVideo.
+      listed: list of video.lists.LabelledVideo.
       labels: list of class names.
       options: Options.
 

@@ -18,7 +18,7 @@ def write(shard, tell):
     """Reads a shard's videos and writes its TFRecord and its report.
 
     Args:
-      shard: record_plan.Shard.
+      shard: plan.Shard.
       tell: function of a kind and a value: ("reading", path) before each video, ("read", None or what is bad) after it.
 
     Returns:

@@ -57,7 +57,7 @@ def read_list(csv_path, videos_dir, split=None, labels=None):
     Args:
       csv_path: with columns `label,youtube_id,time_start,time_end[,split]` (Kinetics) or `path,label[,split]`. Kinetics
         files are named `<youtube_id>_<time_start:06d>_<time_end:06d>` and lie in the folder or in that of their label.
-        See video_files.Finder for the extensions and the names of folders.
+        See finder.Finder for the extensions and the names of folders.
       videos_dir: the folder relative paths start from.
       split: keeps the rows of this split; default None keeps all. Ignored when there is no split column.
       labels: class names in the order of their indices. Default None takes the CSV's own, of all its splits, sorted;

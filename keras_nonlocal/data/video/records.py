@@ -27,7 +27,7 @@ def write_records(listed, labels, out_dir, options, workers=0, overwrite=False):
     `clip/label/string`, `clip/data_path`, `image/height`, `image/width`, `image/frame_rate` and `image/format`.
 
     Args:
-      listed: list of video_lists.LabelledVideo.
+      listed: list of video.lists.LabelledVideo.
       labels: list of class names.
       out_dir: the folder, made when missing.
       options: Options.
