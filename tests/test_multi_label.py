@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from official.core import exp_factory, task_factory
+from official.core import exp_factory, task_factory, train_utils
 from official.vision.dataloaders import video_input as tfm_video_input
 
+from keras_nonlocal.tfm import evaluate, export
 from keras_nonlocal.tfm.tasks import video_input
 
 SIZE = (32, 32, 32, 3)
@@ -72,3 +73,32 @@ def test_a_step_learns(task):
     norms = {v.name for v in model.trainable_variables if "gamma" in v.name or "beta" in v.name}
     assert not norms  # frozen
     assert task.inference_step(batch[0], model).numpy().max() < 1
+
+
+def test_a_run_is_evaluated_and_served_with_a_sigmoid_for_each_class(task, tmp_path):
+    experiment = exp_factory.get_exp_config("paper_nl_i3d_r101_5_charades")
+    labels = [[0, 2], [3], [], [1, 2, 3], [0], [2]]
+    with tf.io.TFRecordWriter(f"{tmp_path}/test.tfrecord") as writer:
+        for each in labels:
+            writer.write(record(each))
+    experiment.task = task.task_config
+    experiment.task.validation_data.input_path = f"{tmp_path}/test.tfrecord"
+    experiment.task.validation_data.global_batch_size = 4
+    experiment.runtime.distribution_strategy = "one_device"
+    train_utils.serialize_config(experiment, str(tmp_path))
+    model = task.build_model()
+    head = model.layers[-1]
+    head.set_weights([np.random.default_rng(0).normal(size=w.shape) * 3 for w in head.get_weights()])
+    tf.train.Checkpoint(model=model, global_step=tf.Variable(7, dtype=tf.int64)).save(f"{tmp_path}/ckpt")
+
+    result = evaluate.evaluate("paper_nl_i3d_r101_5_charades", str(tmp_path), clips=2)
+    assert 0 <= result["mean_average_precision"] <= 1 and result["step"] == 7 and result["clips"] == 2
+    assert "mean_average_precision" in evaluate.summary(result)
+
+    path = export.export_run("paper_nl_i3d_r101_5_charades", str(tmp_path), str(tmp_path / "saved"))
+    served = tf.saved_model.load(path).signatures["serving_default"]
+    frames = np.random.default_rng(1).integers(0, 256, (2, *SIZE), "uint8")
+    answer = served(frames=tf.constant(frames))
+    logits = model(video_input.normalize(frames), training=False)
+    np.testing.assert_allclose(answer["probabilities"], 1 / (1 + np.exp(-logits)), atol=1e-4)
+    assert np.abs(np.sum(answer["probabilities"], -1) - 1).min() > 1e-2, "no softmax"

@@ -152,7 +152,7 @@ def test_evaluation_averages_the_softmax_of_clips(data, trained, tmp_path):
     right = []
     for video in listed:
         # The records hold JPEGs of the videos' frames: as close as that, and no closer.
-        frames = video_input.normalize(clip_inputs.videos.read_video(video.path))
+        frames = video_input.normalize(clip_inputs.reader.read_video(video.path))
         last = len(frames) - shape[0] * stride
         views = [frames[start : start + shape[0] * stride : stride] for start in (0, last // 2, last)]
         mean = tf.reduce_mean(tf.nn.softmax(model(tf.stack(views), training=False)), axis=0)

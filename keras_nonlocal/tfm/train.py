@@ -241,6 +241,11 @@ def _floats(output):
     return values
 
 
+def shown(values):
+    """Metrics as text, those that say most."""
+    return _format(values).strip()
+
+
 def _format(values):
     if "AP" in values:  # of a detector, whose loss tfm does not compute in an evaluation
         return "".join(f"  {name} {values[name]:.4g}" for name in DETECTION_METRICS if name in values)

@@ -10,7 +10,7 @@ from official.vision.ops import preprocess_ops_3d
 from keras_nonlocal import errors, surgery
 from keras_nonlocal.serving import publish, warmup
 from keras_nonlocal.tfm import train
-from keras_nonlocal.tfm.tasks import video_input
+from keras_nonlocal.tfm.tasks import video_classification, video_input
 
 # What one request may make of encoded videos: a clip is as large as the network wants it, however short the video.
 MAX_REQUEST_BYTES = 256 * 2**20
@@ -35,13 +35,16 @@ class VideoClassificationModule(export_base.ExportModule):
 
     @tf.function
     def serve(self, frames):
-        """Clips of the network's own size: uint8 (B, T, H, W, 3) to probabilities and logits, float32 (B, classes)."""
+        """Clips of the network's own size: uint8 (B, T, H, W, 3) to probabilities and logits, float32 (B, classes).
+
+        The probabilities add up to one, or of a network of several labels a clip are one of each class for itself.
+        """
         # Without this guard a request of another rank would abort the whole server inside the convolution kernel.
         frames = tf.ensure_shape(frames, [None, *self._clip_shape])
         logits = self.model(video_input.normalize(frames), training=False)
         # 16-bit outputs cannot be written as JSON.
-        logits = tf.cast(logits, tf.float32)
-        return {"probabilities": tf.nn.softmax(logits), "logits": logits}
+        probabilities = video_classification.scores(self.params.task, logits)
+        return {"probabilities": probabilities, "logits": tf.cast(logits, tf.float32)}
 
     @tf.function
     def serve_tf_example(self, examples):

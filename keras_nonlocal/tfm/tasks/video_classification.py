@@ -1,5 +1,6 @@
 """tfm's video classification task on our clips, with a start from a trunk that has no non-local blocks."""
 
+import tensorflow as tf
 from absl import logging
 from official.core import task_factory
 from official.vision.dataloaders import input_reader_factory
@@ -8,6 +9,21 @@ from official.vision.tasks import video_classification
 
 from keras_nonlocal.tfm import configs, warm_start
 from keras_nonlocal.tfm.tasks import video_input
+
+
+def scores(task_config, logits):
+    """What a task of video classification makes of logits, in training, evaluation and export alike.
+
+    Args:
+      task_config: the configuration of the task, ours or tfm's.
+      logits: (B, classes).
+
+    Returns:
+      Float32 of the same shape: a sigmoid for each class where a clip may be of several (`is_multilabel`), otherwise a
+      softmax.
+    """
+    logits = tf.cast(logits, tf.float32)  # 16-bit outputs cannot be written as JSON either
+    return tf.sigmoid(logits) if task_config.train_data.is_multilabel else tf.nn.softmax(logits)
 
 
 @task_factory.register_task_cls(configs.VideoClassificationTask)
