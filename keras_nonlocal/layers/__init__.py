@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from keras_nonlocal.layers.batch_norm import FusedBatchNormMixin
 from keras_nonlocal.layers.convolutions import FrameConvolutionMixin, FramePoolingMixin
-from keras_nonlocal.layers.non_local import NonLocalMixin
+from keras_nonlocal.layers.non_local import NonLocal3DMixin, NonLocalMixin
 
 
 @keras.saving.register_keras_serializable("keras_nonlocal")
@@ -123,9 +123,6 @@ class NonLocal1D(_KerasNonLocal, keras.layers.Layer):
 
     rank = 1
 
-    def __init__(self, pairwise="embedded_gaussian", inner_channels=None, pool_size=2, **kwargs):
-        super().__init__(pairwise, inner_channels, pool_size, **kwargs)
-
 
 @keras.saving.register_keras_serializable("keras_nonlocal")
 class NonLocal2D(_KerasNonLocal, keras.layers.Layer):
@@ -144,12 +141,9 @@ class NonLocal2D(_KerasNonLocal, keras.layers.Layer):
 
     rank = 2
 
-    def __init__(self, pairwise="embedded_gaussian", inner_channels=None, pool_size=2, **kwargs):
-        super().__init__(pairwise, inner_channels, pool_size, **kwargs)
-
 
 @keras.saving.register_keras_serializable("keras_nonlocal")
-class NonLocal3D(_KerasNonLocal, keras.layers.Layer):
+class NonLocal3D(_KerasNonLocal, NonLocal3DMixin, keras.layers.Layer):
     """Non-local block over a clip, (batch, T, H, W, channels): z = norm(W_z y) + x with y a sum over all positions.
 
     The operation is Eq. 1 of Wang et al., "Non-local Neural Networks", CVPR 2018,
@@ -228,8 +222,3 @@ class NonLocal3D(_KerasNonLocal, keras.layers.Layer):
     >>> bool(np.array_equal(z, x))  # the identity, until it is trained
     True
     """
-
-    rank = 3
-
-    def __init__(self, pairwise="embedded_gaussian", inner_channels=None, pool_size=(1, 2, 2), **kwargs):
-        super().__init__(pairwise, inner_channels, pool_size, **kwargs)

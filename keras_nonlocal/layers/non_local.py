@@ -25,9 +25,9 @@ class NonLocalMixin(FlavourMixin):
 
     def __init__(
         self,
-        pairwise,
-        inner_channels,
-        pool_size,
+        pairwise="embedded_gaussian",
+        inner_channels=None,
+        pool_size=2,
         pool_before_projection=True,
         scale=True,
         extent="spacetime",
@@ -371,6 +371,54 @@ class NonLocalMixin(FlavourMixin):
                 f"{type(self).__name__} takes channels_last inputs only, but image_data_format() is {data_format!r}: "
                 "call keras.backend.set_image_data_format('channels_last') and put channels on the last axis."
             )
+
+
+class NonLocal3DMixin(NonLocalMixin):
+    """NonLocalMixin with the pooling of a clip: in space only."""
+
+    rank = 3
+
+    def __init__(
+        self,
+        pairwise="embedded_gaussian",
+        inner_channels=None,
+        pool_size=(1, 2, 2),
+        pool_before_projection=True,
+        scale=True,
+        extent="spacetime",
+        group_frames=None,
+        norm="batch_norm",
+        norm_momentum=0.9,
+        norm_epsilon=1e-5,
+        norm_synchronized=False,
+        use_bias=True,
+        use_out_bias=True,
+        kernel_initializer=None,
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        implementation="auto",
+        **kwargs,
+    ):
+        super().__init__(
+            pairwise=pairwise,
+            inner_channels=inner_channels,
+            pool_size=pool_size,
+            pool_before_projection=pool_before_projection,
+            scale=scale,
+            extent=extent,
+            group_frames=group_frames,
+            norm=norm,
+            norm_momentum=norm_momentum,
+            norm_epsilon=norm_epsilon,
+            norm_synchronized=norm_synchronized,
+            use_bias=use_bias,
+            use_out_bias=use_out_bias,
+            kernel_initializer=kernel_initializer,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            implementation=implementation,
+            **kwargs,
+        )
 
 
 def _over_rows(function, x):

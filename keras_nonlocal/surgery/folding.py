@@ -17,9 +17,29 @@ KERNEL_AXES = {
     **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), (-2,)),
     **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), (-2, -1)),
 }
-# Layers with convolutions and norms of their own: class, and for each pair that follow one another, their attributes.
-# Whoever knows such a class adds it here. Their sublayers must be made, without weights, by build.
-PARTS = {}
+# tfm's residual blocks, by name so that it need not be installed: for each convolution and the norm behind it, their
+# attributes. Their sublayers are made, without weights, by build.
+_BOTTLENECK_PAIRS = (
+    ("_shortcut", "_norm0"),
+    ("_shortcut1", "_norm0"),
+    ("_conv1", "_norm1"),
+    ("_conv2", "_norm2"),
+    ("_conv3", "_norm3"),
+)
+PAIRS = {
+    "official.vision.modeling.layers.nn_blocks.ResidualBlock": (
+        ("_shortcut", "_norm0"),
+        ("_conv1", "_norm1"),
+        ("_conv2", "_norm2"),
+    ),
+    "official.vision.modeling.layers.nn_blocks.BottleneckBlock": _BOTTLENECK_PAIRS,
+    "official.vision.modeling.layers.nn_blocks_3d.BottleneckBlock3D": (
+        ("_shortcut_conv", "_norm0"),
+        ("_temporal_conv", "_norm1"),
+        ("_spatial_conv", "_norm2"),
+        ("_expand_conv", "_norm3"),
+    ),
+}
 FOLDED_BLOCK = {"norm": None, "use_out_bias": True}  # arguments of a non-local block whose norm is folded into W_z
 
 
@@ -29,8 +49,8 @@ def fold_norms(model):
     At inference a batch norm is `x * scale + shift` with `scale = gamma / sqrt(moving_variance + epsilon)` and
     `shift = beta - moving_mean * scale`. Behind a convolution, a transposed, depthwise or separable one, or a Dense,
     without activation and used by nothing else, it becomes part of that layer's kernel and bias, and an identity takes
-    its place under its name. Non-local blocks have theirs folded into W_z, and tfm's residual blocks all of theirs if
-    keras_nonlocal.tfm is imported. The rest stays as it is: a norm behind anything else, behind a layer that is called
+    its place under its name. Non-local blocks have theirs folded into W_z, and tfm's residual blocks, and ours
+    built on them, all of theirs. The rest stays as it is: a norm behind anything else, behind a layer that is called
     or used twice, or called with training=True. Folded in float64, stored in the dtypes of the variables. The copy has
     no other use than inference: what `training` it is called with is all the same to a folded norm.
 
@@ -161,7 +181,7 @@ class _Folding:
         """The attributes of the convolutions and norms of a residual block, [(convolution, norm)]."""
         if id(layer) in self._trained or self._uses[id(layer)] > 1:
             return []
-        return [pair for pair in PARTS.get(type(layer), ()) if all(_has_weights(layer, name) for name in pair)]
+        return [pair for pair in _pairs(type(layer)) if all(_has_weights(layer, name) for name in pair)]
 
     def _copy_model(self, model):
         def call(call, args, kwargs):
@@ -239,6 +259,17 @@ def _fold(linear, norm, folded):
     for axis in KERNEL_AXES[type(linear).__name__]:
         shape[axis] = kernel.shape[axis]
     folded.set_weights([*others, kernel * scale.reshape(shape), (bias - mean) * scale + beta])
+
+
+def _pairs(layer_class):
+    """The PAIRS of a class: tfm's own, or one of ours on top of it. Another subclass may do anything with its parts."""
+    for base in layer_class.__mro__:
+        found = PAIRS.get(f"{base.__module__}.{base.__name__}")
+        if found is not None:
+            return found
+        if not base.__module__.startswith("keras_nonlocal."):
+            break
+    return ()
 
 
 def _has_weights(layer, name):

@@ -8,7 +8,7 @@ import tf_keras
 
 from keras_nonlocal.layers.batch_norm import FusedBatchNormMixin
 from keras_nonlocal.layers.convolutions import FrameConvolutionMixin, FramePoolingMixin
-from keras_nonlocal.layers.non_local import NonLocalMixin
+from keras_nonlocal.layers.non_local import NonLocal3DMixin, NonLocalMixin
 
 
 @tf_keras.utils.register_keras_serializable("keras_nonlocal")
@@ -73,9 +73,6 @@ class NonLocal1D(_TfKerasNonLocal, tf_keras.layers.Layer):
 
     rank = 1
 
-    def __init__(self, pairwise="embedded_gaussian", inner_channels=None, pool_size=2, **kwargs):
-        super().__init__(pairwise, inner_channels, pool_size, **kwargs)
-
 
 @tf_keras.utils.register_keras_serializable("keras_nonlocal")
 class NonLocal2D(_TfKerasNonLocal, tf_keras.layers.Layer):
@@ -83,15 +80,7 @@ class NonLocal2D(_TfKerasNonLocal, tf_keras.layers.Layer):
 
     rank = 2
 
-    def __init__(self, pairwise="embedded_gaussian", inner_channels=None, pool_size=2, **kwargs):
-        super().__init__(pairwise, inner_channels, pool_size, **kwargs)
-
 
 @tf_keras.utils.register_keras_serializable("keras_nonlocal")
-class NonLocal3D(_TfKerasNonLocal, tf_keras.layers.Layer):
+class NonLocal3D(_TfKerasNonLocal, NonLocal3DMixin, tf_keras.layers.Layer):
     """Non-local block over a clip, (batch, T, H, W, channels); see keras_nonlocal.NonLocal3D."""
-
-    rank = 3
-
-    def __init__(self, pairwise="embedded_gaussian", inner_channels=None, pool_size=(1, 2, 2), **kwargs):
-        super().__init__(pairwise, inner_channels, pool_size, **kwargs)

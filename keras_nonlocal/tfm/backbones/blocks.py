@@ -9,7 +9,6 @@ from official.vision.modeling.layers import nn_blocks, nn_blocks_3d
 
 from keras_nonlocal import errors
 from keras_nonlocal.layers.flavour import FlavourMixin
-from keras_nonlocal.surgery import folding
 from keras_nonlocal.tfm import layers
 
 BASE_WIDTH = 64  # channels a group for which a grouped block is as wide as tfm's own
@@ -177,30 +176,13 @@ class NonLocalBottleneckBlock3D(_HoldsNonLocal, nn_blocks_3d.BottleneckBlock3D):
     _non_local_class = layers.NonLocal3D
 
 
-# The block that holds a non-local one, for each that does not.
-HOLDING = {
+# The residual block with a non-local one in it, for each without.
+WITH_NON_LOCAL = {
     nn_blocks.ResidualBlock: NonLocalResidualBlock,
     nn_blocks.BottleneckBlock: NonLocalBottleneckBlock,
     GroupedBottleneckBlock: NonLocalGroupedBottleneckBlock,
     nn_blocks_3d.BottleneckBlock3D: NonLocalBottleneckBlock3D,
 }
-# What follows what in each, so that norms can be folded for serving.
-_BOTTLENECK = (
-    ("_shortcut", "_norm0"), ("_shortcut1", "_norm0"), ("_conv1", "_norm1"), ("_conv2", "_norm2"), ("_conv3", "_norm3")
-)  # fmt: skip
-_PARTS = {
-    nn_blocks.ResidualBlock: (("_shortcut", "_norm0"), ("_conv1", "_norm1"), ("_conv2", "_norm2")),
-    nn_blocks.BottleneckBlock: _BOTTLENECK,
-    GroupedBottleneckBlock: _BOTTLENECK,
-    nn_blocks_3d.BottleneckBlock3D: (
-        ("_shortcut_conv", "_norm0"),
-        ("_temporal_conv", "_norm1"),
-        ("_spatial_conv", "_norm2"),
-        ("_expand_conv", "_norm3"),
-    ),
-}
-for _plain, _holding in HOLDING.items():
-    folding.PARTS[_plain] = folding.PARTS[_holding] = _PARTS[_plain]
 
 
 def _changed(layer, **arguments):

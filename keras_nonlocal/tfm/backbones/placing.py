@@ -80,7 +80,7 @@ class PlacingMixin:
 
     def _make_block(self, block_fn, holds, options):
         if holds:
-            return blocks.HOLDING[block_fn](**options, non_local=self._non_local_block)
+            return blocks.WITH_NON_LOCAL[block_fn](**options, non_local=self._non_local_block)
         return block_fn(**options)
 
     def get_config(self):
