@@ -20,6 +20,7 @@ fuzz: $(VENV)/installed-test
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
 
 # One virtual environment; `make demo` and `make test` add to it what they need.
 $(VENV)/installed-%: setup.cfg pyproject.toml

@@ -12,7 +12,10 @@ class UserError(ValueError):
 
 
 def exit_on_user_error(main):
-    """Wraps a script's main so that a UserError prints `error: <sentence>` and exits with 1, without a traceback."""
+    """Wraps a script's main: a UserError prints `error: <sentence>` and exits with 1, Ctrl-C `stopped` and with 130.
+
+    Neither shows a traceback.
+    """
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs):
@@ -21,6 +24,9 @@ def exit_on_user_error(main):
         except UserError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             sys.exit(1)
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr, flush=True)
+            sys.exit(130)
 
     return wrapped
 

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -27,3 +28,14 @@ def test_frames_that_meet_answer_what_others_cannot(tmp_path):
     assert "| non-local C2D |" in done.stdout
     assert all((tmp_path / "seed0" / name).stat().st_size > 10_000 for name in ("curves.png", "attention.png"))
     assert (tmp_path / "same_digit" / "1" / "saved_model.pb").exists()
+
+
+def test_ctrl_c_ends_it_with_one_line(tmp_path):
+    arguments = [sys.executable, "training/demo.py", f"--work_dir={tmp_path}"]
+    with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        shown = iter(process.stdout.readline, "")
+        assert any("make_demo_clips.py" in line for line in shown)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.splitlines()[-1] == "stopped" and "Traceback" not in error

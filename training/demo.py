@@ -7,6 +7,7 @@ then C2D and non-local C2D from it, evaluates, exports, serves, queries over RES
 pictures. Every command is printed before it runs and can be run by hand. Running it again goes on where it stopped.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -28,6 +29,15 @@ CLIPS, DIGITS = "training/configs/demo_clips.yaml", "training/configs/demo_digit
 
 
 def main(_):
+    try:
+        from_videos_to_answers()
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr, flush=True)
+        sys.exit(130)
+
+
+def from_videos_to_answers():
+    """Every command of the demo, one after the other."""
     started = time.monotonic()
     work = pathlib.Path(FLAGS.work_dir) / f"seed{FLAGS.seed}"
     work.mkdir(parents=True, exist_ok=True)
@@ -93,12 +103,24 @@ def show(arguments):
     print("\n$ python", shlex.join(arguments[1:]), flush=True)
 
 
+@contextlib.contextmanager
+def running(arguments, **options):
+    """A command's process, which ends with the context. It is no member of our group: Ctrl-C reaches us alone."""
+    process = subprocess.Popen(arguments, start_new_session=True, **options)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def run(script, **arguments):
     """Runs a command; if it fails so do we."""
     arguments = command(script, **arguments)
     show(arguments)
-    if code := subprocess.call(arguments):
-        sys.exit(f"error: the command above ended with exit code {code}.")
+    with running(arguments) as process:
+        if code := process.wait():
+            sys.exit(f"error: the command above ended with exit code {code}.")
 
 
 def side_by_side(commands):
@@ -107,23 +129,22 @@ def side_by_side(commands):
     environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     seconds, codes = {}, {}
 
-    def work(name, arguments):
+    def follow(name, process):
         start = time.monotonic()
-        process = subprocess.Popen(
-            arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
         for line in process.stdout:
             print(f"{name:>13} | {line}", end="", flush=True)
         codes[name] = process.wait()
         seconds[name] = time.monotonic() - start
 
-    threads = []
-    for name, arguments in commands.items():
-        show(arguments)
-        threads.append(threading.Thread(target=work, args=(name, arguments)))
-        threads[-1].start()
-    for thread in threads:
-        thread.join()
+    with contextlib.ExitStack() as stack:
+        threads = []
+        for name, arguments in commands.items():
+            show(arguments)
+            piped = running(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            threads.append(threading.Thread(target=follow, args=(name, stack.enter_context(piped))))
+            threads[-1].start()
+        for thread in threads:
+            thread.join()
     if any(codes.values()):
         sys.exit(f"error: exit codes {codes} of the commands above.")
     return {name: seconds[name] for name in commands}
@@ -140,8 +161,7 @@ def serve_and_ask(base_path, videos, labels):
     name = pathlib.Path(base_path).name
     arguments = command("saved_models/serve.py", model_base_path=base_path, model_name=name, port=0, rest_api_port=0)
     show(arguments)
-    server = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
-    try:
+    with running(arguments, stdout=subprocess.PIPE, text=True) as server:
         ports = {}
         for line in server.stdout:
             print(line, end="", flush=True)
@@ -161,9 +181,6 @@ def serve_and_ask(base_path, videos, labels):
                 signature=signature,
                 stride=2,
             )
-    finally:
-        server.terminate()
-        server.wait()
 
 
 if __name__ == "__main__":

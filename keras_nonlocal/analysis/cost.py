@@ -410,16 +410,14 @@ class _Pairs:
     @classmethod
     def of(cls, layer, shape):
         batch, *positions, _ = shape
-        key_grid = layer.key_grid(positions)
-        queries_inside, keys_inside = (layer._sets.split(grid)[1] for grid in (positions, key_grid))
-        queries, keys = batch * math.prod(positions), batch * math.prod(key_grid)
-        sets = queries // math.prod(queries_inside)
-        return cls(queries, keys, sets, queries * math.prod(keys_inside))
+        sets, queries, keys = layer.sets(positions)
+        sets *= batch
+        return cls(sets * queries, sets * keys, sets, sets * queries * keys)
 
 
 def _non_local(layer, shape):
     """Multiply-adds of a non-local block, and what comes on top in full."""
-    channels, inner, form, n = shape[-1], layer.g.units, layer._form, _Pairs.of(layer, shape)
+    channels, inner, form, n = shape[-1], layer.g.units, layer.form, _Pairs.of(layer, shape)
     projected = n.keys if layer.pool_before_projection else n.queries
     multiply_adds = (projected + n.queries) * channels * inner  # g and W_z
     if form.embeds:
@@ -446,8 +444,8 @@ def _inside(call):
         return 0
     x = call.inputs[0]
     channels, inner, n, size = x.shape[-1], layer.g.units, _Pairs.of(layer, x.shape), x.dtype.size
-    width = inner if layer._form.embeds else 0  # without an embedding theta and phi are x
-    embedded = (n.queries + n.keys) * (1 if layer._form.owns_w_f else width) * size
+    width = inner if layer.form.embeds else 0  # without an embedding theta and phi are x
+    embedded = (n.queries + n.keys) * (1 if layer.form.owns_w_f else width) * size
     y = n.queries * inner * size
     attending = embedded + n.keys * inner * size + _attention_bytes(layer, n, width or channels) + y
     projecting = y + _bytes(x)  # W_z y, before it is added to x
@@ -459,7 +457,7 @@ def _attention_bytes(layer, n, width):
     matrix = 4 * n.pairs
     if layer.implementation in ("dense", "one_piece"):
         return matrix
-    if layer._form.associates:
+    if layer.form.associates:
         return min(matrix, 4 * n.sets * width * layer.g.units)
     return min(matrix, limits.BY_DEVICE["CPU"].matrix_bytes)
 

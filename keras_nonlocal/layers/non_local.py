@@ -48,7 +48,7 @@ class NonLocalMixin(FlavourMixin):
         keras = self._keras
         self._check_data_format()
         self.supports_masking = True
-        self._form = pairwise_forms.get(pairwise)
+        self.form = pairwise_forms.get(pairwise)
         self.inner_channels = (
             None if inner_channels is None else errors.check_positive_int("inner_channels", inner_channels)
         )
@@ -76,14 +76,14 @@ class NonLocalMixin(FlavourMixin):
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
         self.implementation = errors.check_choice(
-            "implementation", implementation, attend.implementations(self._form), f" for pairwise={pairwise!r}"
+            "implementation", implementation, attend.implementations(self.form), f" for pairwise={pairwise!r}"
         )
         self.theta = self.phi = self.g = self.w_f = self.out = self.norm = None
 
     @property
     def pairwise(self):
-        """The name of the pairwise form."""
-        return self._form.name
+        """The name of the pairwise form; all that is known of it is `form`."""
+        return self.form.name
 
     def __call__(self, inputs, *args, **kwargs):
         check_float_tensor(inputs)
@@ -95,11 +95,11 @@ class NonLocalMixin(FlavourMixin):
         channels = shape[-1]
         inner = self.inner_channels or max(1, channels // 2)
         x, y = (shape[0], None, channels), (shape[0], None, inner)
-        if self._form.embeds:
+        if self.form.embeds:
             self.theta = self._projection("theta", inner, x)
             self.phi = self._projection("phi", inner, x)
         self.g = self._projection("g", inner, x)
-        if self._form.owns_w_f:
+        if self.form.owns_w_f:
             self.w_f = self.add_weight(
                 name="w_f",
                 shape=(2 * inner,),
@@ -152,9 +152,9 @@ class NonLocalMixin(FlavourMixin):
         theta, phi, g, key_mask = self._projected(x, mask)
         theta, phi, g = (self._sets.fold(part) for part in (theta, phi, g))  # (B, *positions, C') -> (B*S, N, C')
         key_mask = None if key_mask is None else self._sets.fold_mask(key_mask)
-        w_out = self._kernel(self.out) if self._form.associates else None
-        attention = pairwise_forms.attention(self._form, theta, phi, key_mask) if return_attention_scores else None
-        y = attend.attend(self._form, theta, phi, g, key_mask, w_out, self.implementation, attention)
+        w_out = self._kernel(self.out) if self.form.associates else None
+        attention = pairwise_forms.attention(self.form, theta, phi, key_mask) if return_attention_scores else None
+        y = attend.attend(self.form, theta, phi, g, key_mask, w_out, self.implementation, attention)
         y = self._sets.unfold(y, batch, positions)
         if w_out is None:
             y = _over_rows(self.out, y)
@@ -176,15 +176,21 @@ class NonLocalMixin(FlavourMixin):
         batch, *positions, _ = self._checked_input_shape(input_shape)
         # NaN stands for an unknown size, so that whatever is computed from it is unknown too.
         positions = [math.nan if size is None else size for size in positions]
-        keys = self.key_grid(positions)
-        sets, queries = self._sets.split(positions)
-        sizes = [positions_lib.product(part) for part in (sets, queries, self._sets.split(keys)[1])]
-        sizes = [None if math.isnan(size) else size for size in sizes]
+        sizes = [None if math.isnan(size) else size for size in self.sets(positions)]
         return (batch, *sizes[1:]) if self._sets.single else (batch, *sizes)
 
     def key_grid(self, positions):
         """The sizes of the key axes for those of the position axes: what pooling leaves."""
         return tuple(size // pool for size, pool in zip(positions, self._pool, strict=True))
+
+    def sets(self, positions):
+        """How positions meet: (number of sets, queries in each, keys in each), for the sizes of the position axes.
+
+        All meet in one set unless `extent` or `group_frames` keep them apart.
+        """
+        sets, queries = self._sets.split(positions)
+        keys = self._sets.split(self.key_grid(positions))[1]
+        return tuple(positions_lib.product(sizes) for sizes in (sets, queries, keys))
 
     def get_config(self):
         keras = self._keras
@@ -211,7 +217,7 @@ class NonLocalMixin(FlavourMixin):
 
     def _projected(self, x, mask):
         """What attend takes: theta at all positions; phi, g and the mask of valid keys at the (pooled) keys'."""
-        w_theta, w_phi = (self._w_f(0), self._w_f(1)) if self._form.owns_w_f else (None, None)
+        w_theta, w_phi = (self._w_f(0), self._w_f(1)) if self.form.owns_w_f else (None, None)
         if math.prod(self._pool) == 1:
             theta, phi, g = self._project(x, (self.theta, w_theta), (self.phi, w_phi), (self.g, None))
             key_mask = mask
@@ -225,7 +231,7 @@ class NonLocalMixin(FlavourMixin):
             phi, key_mask = self._pooled(phi, mask)
             phi = phi if w_phi is None else phi @ w_phi
             g, _ = self._pooled(g, mask)
-        if self.scale and self._form.scales:
+        if self.scale and self.form.scales:
             # Not tf.cast, which takes a Python number through float32. The keys are fewer than the queries. 16-bit ones
             # would be rounded once more.
             phi = pairwise_forms.for_scores(phi) * (1 / math.sqrt(phi.shape[-1]))
