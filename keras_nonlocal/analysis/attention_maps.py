@@ -53,7 +53,10 @@ def attention_map(model, block, clip):
 
     Example:
 
-    >>> attention_map(model, "res3_1_nonlocal", clip).strongest(t=3, y=4, x=4, count=20)
+    >>> model = keras_nonlocal.models.C2D(50, (4, 64, 64, 3), width=8, non_local={"res3": [1]})
+    >>> clip = np.random.default_rng(0).normal(size=[4, 64, 64, 3]).astype("float32")
+    >>> len(attention_maps.attention_map(model, "res3_1_nonlocal", clip).strongest(t=1, y=4, x=4, count=20))
+    20
     """
     blocks = find_blocks(model)
     if block not in blocks:

@@ -139,7 +139,7 @@ def by_layer(target, input_shape=None):
 
     Example:
 
-    >>> cost.by_layer(models.C2D(50))["conv1"].weights
+    >>> cost.by_layer(keras_nonlocal.models.C2D(50))["conv1"].weights
     9408
     """
     calls, _ = _calls(target, input_shape)

@@ -33,7 +33,7 @@ def build(path, source="auto", input_shape=(None, None, None, 3), window=None, *
 
     Example:
 
-    >>> model, report = keras_nonlocal.weights.build("i3d_nonlocal_8x8_IN_pretrain_400k.pkl", temporal_stride=2)
+    >>> model, report = keras_nonlocal.weights.build("i3d_nonlocal_8x8.pkl", temporal_stride=2)  # doctest: +SKIP
     """
     checkpoint = reading.read(path, source)
     arguments = plan(checkpoint, options)

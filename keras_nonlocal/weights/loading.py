@@ -80,7 +80,7 @@ def load(model, path, source="auto", **options):
     Example:
 
     >>> model = keras_nonlocal.models.I3D(50, non_local={"res3": [1, 3], "res4": [1, 3, 5]})
-    >>> print(keras_nonlocal.weights.load(model, "i3d_nonlocal_8x8_IN_pretrain_400k.pkl"))
+    >>> print(keras_nonlocal.weights.load(model, "i3d_nonlocal_8x8.pkl"))  # doctest: +SKIP
     """
     return fill(model, reading.read(path, source), options)
 

@@ -77,7 +77,7 @@ def read(path, source="auto"):
 
     Example:
 
-    >>> keras_nonlocal.weights.read("i3d_nonlocal_32x2_IN_pretrain_400k.pkl").tensors["conv1_w"].shape
+    >>> keras_nonlocal.weights.read("i3d_nonlocal_32x2.pkl").tensors["conv1_w"].shape  # doctest: +SKIP
     (64, 3, 5, 7, 7)
     """
     path = pathlib.Path(path)
