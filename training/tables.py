@@ -30,6 +30,8 @@ def main(_):
     if FLAGS.write_configs:
         for name in paper.names():
             path = pathlib.Path(paper.config_file(name))
+            if path.parent.name != "paper":
+                continue
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(paper.config_text(name))
         return

@@ -24,28 +24,34 @@ def names():
 
 
 def config_file(name):
-    """Where the configuration file of an experiment is, from the root of the repository."""
-    return f"training/configs/paper/{name.removeprefix('paper_')}.yaml"
+    """The configuration file of an experiment, from the root of the repository.
+
+    An experiment that starts from another one has a file of its own, the others one for each data set.
+    """
+    run, _ = paper.runs()[name]
+    checkpoint, *_ = RECIPES[run.dataset].start(run)
+    own = f"paper/{name.removeprefix('paper_')}"
+    return f"training/configs/{own if checkpoint else run.dataset}.yaml"
 
 
-def config_text(name):
-    """The configuration file of an experiment: what it takes besides the code, and as comments what it is.
+def about(name):
+    """What an experiment is: its rows of the paper, its command, hardware, schedule and start.
 
     Args:
       name: of an experiment in `names`.
 
     Returns:
-      The text of a YAML file.
+      The lines of a comment (list of str).
 
     Example:
 
-    >>> print(paper.config_text("paper_c2d_r50_32x2").splitlines()[0])
+    >>> print(paper.about("paper_c2d_r50_32x2")[0])
     # Table 2(a), R50 baseline. The paper: 71.8 / 89.7.
     """
     run, rows = paper.runs()[name]
     recipe = RECIPES[run.dataset]
-    checkpoint, modules, start = recipe.start(run)
-    comments = [
+    *_, start = recipe.start(run)
+    lines = [
         *(f"{paper.TITLES[row.table].split(':')[0]}, {row.label}. The paper: {row.result}." for row in rows),
         f"  python training/train.py --experiment={name} \\",
         f"      --config_file={config_file(name)} \\",
@@ -53,15 +59,26 @@ def config_text(name):
         *textwrap.wrap(f"{recipe.schedule(run)} {start}", width=118),
         "Accuracy: not yet run.",
     ]
+    return [f"# {line}" for line in lines]
+
+
+def config_text(name):
+    """The configuration file of an experiment that starts from another one.
+
+    Args:
+      name: of an experiment in `names` whose `config_file` is its own.
+
+    Returns:
+      The text of a YAML file.
+    """
+    run, _ = paper.runs()[name]
+    checkpoint, modules, _ = RECIPES[run.dataset].start(run)
     settings = ["runtime:", "  distribution_strategy: mirrored", "  num_gpus: 8", "task:"]
-    if checkpoint:
-        settings += [f"  init_checkpoint: {checkpoint}", f"  init_checkpoint_modules: {modules}"]
-    if run.dataset == "coco":
-        settings += ["  annotation_file: records/coco/instances_val2017.json"]
+    settings += [f"  init_checkpoint: {checkpoint}", f"  init_checkpoint_modules: {modules}"]
     settings += ["  train_data:", f"    input_path: records/{run.dataset}/train-*.tfrecord"]
     settings += ["    shuffle_buffer_size: 1024"]
     settings += ["  validation_data:", f"    input_path: records/{run.dataset}/validate-*.tfrecord"]
-    return "\n".join([*(f"# {line}" for line in comments), *settings, ""])
+    return "\n".join([*about(name), *settings, ""])
 
 
 for _name, (_run, _) in paper.runs().items():
