@@ -11,6 +11,13 @@ class UserError(ValueError):
     """Something the user gave is wrong; its message is one sentence that names the thing and the cure."""
 
 
+def first_line(error):
+    """What an exception says, on one line: its reason, or its type where it gives none."""
+    text = getattr(error, "strerror", None) or str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip() and "Graph execution error" not in line]
+    return lines[0] if lines else type(error).__name__
+
+
 def exit_on_user_error(main):
     """Wraps a script's main: a UserError prints `error: <sentence>` and exits with 1, Ctrl-C `stopped` and with 130.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_nonlocal import files
-from keras_nonlocal.errors import UserError
+from keras_nonlocal.errors import UserError, first_line
 
 MAX_VERSION = 2**63 - 1
 _DEFAULT_SIGNATURE = "serving_default"
@@ -64,9 +64,8 @@ def publish(write, base_path, version=None):
         _sync_tree(temp)
         return str(_move(temp, base, version))
     except (OSError, tf.errors.ResourceExhaustedError) as error:  # TensorFlow's word for a full disk
-        reason = getattr(error, "strerror", None) or _first_line(error)
         raise UserError(
-            f"nothing was published, {base} cannot be written ({reason}): make room, or correct the "
+            f"nothing was published, {base} cannot be written ({first_line(error)}): make room, or correct the "
             "permissions, and run the same command again"
         ) from error
     finally:
@@ -112,13 +111,9 @@ def _load_for_serving(session, path):
     try:
         return dict(tf.compat.v1.saved_model.loader.load(session, ["serve"], str(path)).signature_def)
     except Exception as error:  # The loader has no class of its own for a broken file.
-        raise UserError(f"{path} cannot be loaded for serving: {_first_line(error)}") from error
+        raise UserError(f"{path} cannot be loaded for serving: {first_line(error)}") from error
     finally:
         logger.setLevel(level)
-
-
-def _first_line(error):
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _unloaded_variables(session, graph, signature):

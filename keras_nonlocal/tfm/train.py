@@ -121,7 +121,7 @@ def run(params, mode, model_dir, seed=None, save_summary=True):
             )
     except tf.errors.DataLossError as error:
         raise errors.UserError(
-            f"a file of task.*_data.input_path is not a whole TFRecord file ({_first_line(error)}): let it match "
+            f"a file of task.*_data.input_path is not a whole TFRecord file ({errors.first_line(error)}): let it match "
             "*.tfrecord files only, and write a damaged one again with training/prepare_videos.py."
         ) from error
     except tf.errors.InvalidArgumentError as error:
@@ -158,7 +158,7 @@ def _build(params, mode, model_dir, strategy):
         except ValueError as error:
             if is_new:
                 tf.io.gfile.rmtree(model_dir)
-            raise errors.UserError(f"the configuration cannot be built: {str(error).splitlines()[0]}") from error
+            raise errors.UserError(f"the configuration cannot be built: {errors.first_line(error)}") from error
     return task, trainer
 
 
@@ -257,7 +257,3 @@ def _own_words(error, start):
     """What an assertion says from there on, out of the graph's message."""
     line = error.message[error.message.find(start) :].split("\n")[0].split("'")[0]
     return line.replace("] [", " ").strip(" ]")
-
-
-def _first_line(error):
-    return next(line for line in error.message.split("\n") if line.strip() and "Graph execution" not in line)

@@ -1,5 +1,6 @@
 """The Keras 3 network that a checkpoint belongs to, built and loaded."""
 
+from keras_nonlocal import errors
 from keras_nonlocal.models import c2d
 from keras_nonlocal.weights import loading, reading, shapes, variants
 from keras_nonlocal.weights.formats.values import CheckpointError
@@ -43,7 +44,7 @@ def build(path, source="auto", input_shape=(None, None, None, 3), window=None, *
     try:
         model = c2d.c2d_or_i3d(input_shape=input_shape, window=window, include_top=top, **arguments)
     except ValueError as e:
-        raise CheckpointError(f"{path}: its network cannot be built: {str(e).splitlines()[0]}") from e
+        raise CheckpointError(f"{path}: its network cannot be built: {errors.first_line(e)}") from e
     return model, loading.fill(model, checkpoint, options)
 
 

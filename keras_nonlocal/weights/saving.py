@@ -61,9 +61,9 @@ def save(model, report, path):
                 file.write(f"{report}\n")
             files.move_whole(part, text)
     except OSError as e:
-        reason = e.strerror or str(e).splitlines()[0]
         raise errors.UserError(
-            f"--out {path} cannot be written ({reason}); make room or correct the permissions of its folder."
+            f"--out {path} cannot be written ({errors.first_line(e)}); make room or correct the permissions of its "
+            "folder."
         ) from e
     return path, text
 

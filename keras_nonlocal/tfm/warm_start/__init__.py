@@ -156,8 +156,7 @@ def write(model_config, path, out):
         os.rename(temporary, out)
         files.sync(os.path.dirname(out))
     except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise errors.UserError(f"--out {out} cannot be written ({reason}); nothing was") from error
+        raise errors.UserError(f"--out {out} cannot be written ({errors.first_line(error)}); nothing was") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # gone already if it was moved
     return report

@@ -36,9 +36,8 @@ def read_backbone(backbone, path):
     try:
         tf.train.Checkpoint(backbone=backbone).read(path).expect_partial().assert_existing_objects_matched()
     except (AssertionError, ValueError, tf.errors.OpError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise errors.UserError(
-            f"{path} is of another network than the configuration, or holds no backbone: {reason}"
+            f"{path} is of another network than the configuration, or holds no backbone: {errors.first_line(error)}"
         ) from error
 
 

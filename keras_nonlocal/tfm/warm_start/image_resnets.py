@@ -142,7 +142,9 @@ def read_keras(path, block_counts, epsilon, pixels):
             warnings.simplefilter("error", np.exceptions.ComplexWarning)  # Keras would drop the imaginary parts
             model.load_weights(path, **({"by_name": True} if _is_legacy(path) else {}))
     except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile, np.exceptions.ComplexWarning) as error:
-        raise errors.UserError(f"{path} is no file of {KERAS_MODELS[block_counts]}: {_first_line(error)}") from error
+        raise errors.UserError(
+            f"{path} is no file of {KERAS_MODELS[block_counts]}: {errors.first_line(error)}"
+        ) from error
     missing = sorted({layer.name for layer in model.layers for w in layer.get_weights() if np.isnan(w).any()})
     if missing:
         raise errors.UserError(f"{path} is no file of {KERAS_MODELS[block_counts]}: it lacks {', '.join(missing[:5])}")
@@ -211,7 +213,3 @@ def _for_pixels(stem, before, after):
 
 def _is_legacy(path):
     return path.endswith((".h5", ".hdf5")) and not path.endswith(".weights.h5")
-
-
-def _first_line(error):
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
