@@ -12,7 +12,7 @@ demo: $(VENV)/installed-demo
 	$(RUN) training/demo.py --work_dir=demo_work --seed=$(SEED)
 
 test: $(VENV)/installed-test
-	$(RUN) -m pytest -q
+	$(RUN) -m pytest -q -n 2 --dist loadfile
 
 # The parsers of files and requests from outside, longer than `make test` does.
 fuzz: $(VENV)/installed-test

@@ -10,13 +10,16 @@ ROOT = pathlib.Path(__file__).parent.parent
 GUIDES = [ROOT / "README.md", ROOT / "training" / "README.md", ROOT / "saved_models" / "README.md"]
 
 
-def test_the_layer_example_runs_as_printed():
-    code = re.search(r"```python\n(.*?)```", GUIDES[0].read_text(), re.DOTALL)[1]
-    assert len([line for line in code.splitlines() if line.strip()]) <= 10
-    names = {}
-    exec(code, names)  # noqa: S102
-    x = np.random.default_rng(0).normal(size=(2, 16, 20, 3)).astype("float32")
-    assert names["model"](x).shape == (2, 10)
+def test_the_layer_example_runs_as_printed(tmp_path, monkeypatch):
+    model, training = re.findall(r"```python\n(.*?)```", GUIDES[0].read_text(), re.DOTALL)
+    assert len([line for line in model.splitlines() if line.strip()]) <= 10
+    images = np.random.default_rng(0).normal(size=(2, 16, 20, 3)).astype("float32")
+    names = {"images": images, "labels": np.array([3, 7])}
+    monkeypatch.chdir(tmp_path)
+    exec(model, names)  # noqa: S102
+    exec(training, names)  # noqa: S102
+    loaded = names["keras"].models.load_model("model.keras")
+    np.testing.assert_allclose(loaded(images), names["model"](images), atol=1e-5)
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: str(path.relative_to(ROOT)))
