@@ -31,7 +31,13 @@ def test_frames_that_meet_answer_what_others_cannot(tmp_path):
 
 
 def test_ctrl_c_ends_it_with_one_line(tmp_path):
-    arguments = [sys.executable, "training/demo.py", f"--work_dir={tmp_path}"]
+    # A process in the background ignores SIGINT, and so would those that it starts, unless they are told otherwise.
+    code = (
+        "import runpy, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "runpy.run_path('training/demo.py', run_name='__main__')"
+    )
+    arguments = [sys.executable, "-c", code, f"--work_dir={tmp_path}"]
     with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         shown = iter(process.stdout.readline, "")
         assert any("make_demo_clips.py" in line for line in shown)
