@@ -5,6 +5,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -41,6 +42,7 @@ def test_ctrl_c_ends_it_with_one_line(tmp_path):
     with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         shown = iter(process.stdout.readline, "")
         assert any("make_demo_clips.py" in line for line in shown)
+        time.sleep(2)  # the line comes before the command, which has begun by then
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
     assert process.returncode == 130
