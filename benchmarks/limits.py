@@ -1,4 +1,4 @@
-"""Which chunks are fastest on this device? What keras_nonlocal/limits.py should say for it.
+"""Which chunks are fastest on this device? What keras_nonlocal/ops/limits.py should say for it.
 
     python benchmarks/limits.py --out=docs/benchmarks/limits_cpu.md
 

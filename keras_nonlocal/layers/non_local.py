@@ -21,7 +21,7 @@ class NonLocalMixin(FlavourMixin):
     """What NonLocal1D, NonLocal2D and NonLocal3D share; put before a Keras Layer, with `rank` and `_keras` set."""
 
     rank = None  # number of position axes
-    _batch_norm = None  # the BatchNormalization of layers.py or tfm/layers.py
+    _batch_norm = None  # the BatchNormalization of the same Keras
 
     def __init__(
         self,

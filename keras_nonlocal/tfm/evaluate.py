@@ -63,7 +63,7 @@ def _size(model, task, has_views):
 
 def summary(result):
     """One line for people."""
-    line = f"{train.shown(result)} at step {result['step']}"
+    line = f"{train.shown(result).strip()} at step {result['step']}"
     if "clips" in result:
         line += f", {result['clips']} clip(s) x {result['crops']} crop(s) a video"
     line += f"; {result['parameters']:,} parameters"

@@ -210,7 +210,7 @@ class _TrainProgress:
     def __call__(self, output):
         step, now = int(self._global_step.numpy()), time.monotonic()
         values = _floats(output)
-        line = f"train {step:>7}/{self._train_steps}" + _format(values)
+        line = f"train {step:>7}/{self._train_steps}" + shown(values)
         if self._last:
             # The first loop also builds the graph: its rate says nothing.
             rate = (step - self._last[0]) / (now - self._last[1])
@@ -230,7 +230,7 @@ class _EvalProgress:
 
     def __call__(self, output):
         self._metrics.update(_floats(output), step=int(self._global_step.numpy()))
-        print(f"eval  {self._metrics['step']:>7}" + _format(self._metrics), file=self._console, flush=True)
+        print(f"eval  {self._metrics['step']:>7}" + shown(self._metrics), file=self._console, flush=True)
 
 
 def _floats(output):
@@ -242,11 +242,7 @@ def _floats(output):
 
 
 def shown(values):
-    """Metrics as text, those that say most."""
-    return _format(values).strip()
-
-
-def _format(values):
+    """Metrics as text, those that say most, each after two spaces."""
     if "AP" in values:  # of a detector, whose loss tfm does not compute in an evaluation
         return "".join(f"  {name} {values[name]:.4g}" for name in DETECTION_METRICS if name in values)
     names = ["loss", *sorted(name for name in values if "accuracy" in name or "precision" in name), "learning_rate"]

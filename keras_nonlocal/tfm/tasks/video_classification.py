@@ -12,7 +12,7 @@ from keras_nonlocal.tfm.tasks import video_input
 
 
 def scores(task_config, logits):
-    """What a task of video classification makes of logits, in training, evaluation and export alike.
+    """What an export makes of logits: what tfm's steps of the same task make of them.
 
     Args:
       task_config: the configuration of the task, ours or tfm's.
@@ -22,7 +22,7 @@ def scores(task_config, logits):
       Float32 of the same shape: a sigmoid for each class where a clip may be of several (`is_multilabel`), otherwise a
       softmax.
     """
-    logits = tf.cast(logits, tf.float32)  # 16-bit outputs cannot be written as JSON either
+    logits = tf.cast(logits, tf.float32)
     return tf.sigmoid(logits) if task_config.train_data.is_multilabel else tf.nn.softmax(logits)
 
 
