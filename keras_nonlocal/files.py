@@ -1,10 +1,71 @@
-"""Files that survive a power cut."""
+"""Files and folders that appear whole under their name, or not at all, also when the power fails."""
 
+import contextlib
 import os
+import shutil
+
+
+@contextlib.contextmanager
+def whole_file(path, temporary=None):
+    """Yields a temporary path to write to. The file gets its name when the body ends well, and is removed otherwise.
+
+    Args:
+      path: str or os.PathLike, where the file will be; what is there is replaced.
+      temporary: str, path in the same folder to write to; default temporary_path(path).
+    """
+    temporary = temporary or temporary_path(path)
+    try:
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+        sync(_folder(path))
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
+
+
+@contextlib.contextmanager
+def whole_folder(path):
+    """Yields a temporary folder to fill. It gets its name when the body ends well, and is removed otherwise.
+
+    Args:
+      path: str or os.PathLike, where the folder will be.
+
+    Raises:
+      OSError: if something other than an empty folder is there by then.
+    """
+    temporary = temporary_path(path)
+    try:
+        os.makedirs(temporary)
+        yield temporary
+        sync_tree(temporary)
+        os.rename(temporary, path)
+        sync(_folder(path))
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # gone already if it was moved
+
+
+def write_text(path, text):
+    """Writes a whole file of text."""
+    with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def temporary_path(path):
+    """Beside the file, hidden, its ending kept, with a name that says which process writes it."""
+    folder, name = os.path.split(os.path.abspath(path))
+    return os.path.join(folder, f".tmp-{os.getpid()}-{name}")
+
+
+def sync_tree(root):
+    """Forces a folder and everything in it to disk."""
+    for folder, _, names in os.walk(root):
+        for path in [os.path.join(folder, name) for name in names] + [folder]:
+            sync(path)
 
 
 def sync(path):
-    """Forces a file or a directory to disk."""
+    """Forces a file or a folder to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -12,8 +73,5 @@ def sync(path):
         os.close(descriptor)
 
 
-def move_whole(temporary, path):
-    """Gives a file that is complete its name, in the order in which this also holds when the power fails."""
-    sync(temporary)
-    os.replace(temporary, path)
-    sync(os.path.dirname(path) or ".")
+def _folder(path):
+    return os.path.dirname(os.path.abspath(path))

@@ -61,7 +61,7 @@ def publish(write, base_path, version=None):
     try:
         write(str(temp))
         check_servable(temp)
-        _sync_tree(temp)
+        files.sync_tree(temp)
         return str(_move(temp, base, version))
     except (OSError, tf.errors.ResourceExhaustedError) as error:  # TensorFlow's word for a full disk
         raise UserError(
@@ -195,13 +195,6 @@ def _is_alive(pid):
     except PermissionError:
         pass
     return True
-
-
-def _sync_tree(root):
-    """Forces all files and directories to disk, so that a power cut after the rename cannot leave them empty."""
-    for directory, _, names in os.walk(root):
-        for path in [os.path.join(directory, name) for name in names] + [directory]:
-            files.sync(path)
 
 
 def _move(temp, base, version):

@@ -1,11 +1,12 @@
 """Test results of a trained model, of any task: what `training/evaluate.py` calls."""
 
+import json
+
 from official.core import task_factory
 from official.vision.configs import video_classification
 
-from keras_nonlocal import errors
+from keras_nonlocal import errors, files
 from keras_nonlocal.analysis import cost
-from keras_nonlocal.data.records import writer
 from keras_nonlocal.tfm import train
 
 
@@ -50,7 +51,10 @@ def evaluate(experiment, model_dir, input_path=None, clips=None, crops=None, out
         "input_path": params.task.validation_data.input_path,
     }
     if out:
-        writer.write_json(out, result)
+        try:
+            files.write_text(out, json.dumps(result, indent=1) + "\n")
+        except OSError as error:
+            raise errors.UserError(f"--out {out} cannot be written ({errors.first_line(error)})") from error
     return result
 
 

@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import shutil
-import tempfile
 
 from keras_nonlocal import errors, files, models
 from keras_nonlocal.weights import building, loading, reading
@@ -49,17 +48,12 @@ def save(model, report, path):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _check_room(model, path.parent)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".import_") as folder:
-            part = os.path.join(folder, path.name)
+        with files.whole_file(path) as temporary:
             if path.name.endswith(".safetensors"):
-                _save_safetensors(model, report, part)
+                _save_safetensors(model, report, temporary)
             else:
-                model.save_weights(part)
-            files.move_whole(part, path)
-            part = os.path.join(folder, text.name)
-            with open(part, "w") as file:
-                file.write(f"{report}\n")
-            files.move_whole(part, text)
+                model.save_weights(temporary)
+        files.write_text(text, f"{report}\n")
     except OSError as e:
         raise errors.UserError(
             f"--out {path} cannot be written ({errors.first_line(e)}); make room or correct the permissions of its "

@@ -10,6 +10,7 @@ import json
 import os
 import re
 
+from keras_nonlocal import files
 from keras_nonlocal.data.records import writer
 from keras_nonlocal.data.records.writer import RecordsError
 from keras_nonlocal.data.video import reader
@@ -130,10 +131,10 @@ class Plan:
     def shards(self, out_dir):
         """The list of Shard, in the order of their numbers."""
         count = self.options.shards
-        files = [f"{self.options.split}-{number:05d}-of-{count:05d}.tfrecord" for number in range(count)]
+        names = [f"{self.options.split}-{number:05d}-of-{count:05d}.tfrecord" for number in range(count)]
         return [
-            Shard(os.path.join(out_dir, file), tuple(self.videos[number::count]), self.options, self.id)
-            for number, file in enumerate(files)
+            Shard(os.path.join(out_dir, name), tuple(self.videos[number::count]), self.options, self.id)
+            for number, name in enumerate(names)
         ]
 
     def enter(self, out_dir, overwrite):
@@ -150,8 +151,8 @@ class Plan:
         self._check_labels(out_dir, overwrite)
         path = os.path.join(out_dir, f"{split}-plan.json")
         found = writer.read_json(path)
-        files = writer.finished_files(out_dir, split)
-        if found != self.description and (found or files):
+        finished = writer.finished_files(out_dir, split)
+        if found != self.description and (found or finished):
             if not overwrite:
                 differs = _difference(found, self.description) if found else f"no {path} says how they were made"
                 raise RecordsError(
@@ -159,11 +160,11 @@ class Plan:
                     "or remove them with --overwrite"
                 )
             # Reports first: a shard without one is never taken for a complete one.
-            for file in sorted(files, key=lambda file: file.endswith(".tfrecord")):
+            for file in sorted(finished, key=lambda file: file.endswith(".tfrecord")):
                 os.remove(file)
         writer.write_json(path, self.description)
         # All splits share labels.txt; each has a temporary name of its own for it.
-        temporary = writer.temporary_path(os.path.join(out_dir, f"{split}-labels.txt"))
+        temporary = files.temporary_path(os.path.join(out_dir, f"{split}-labels.txt"))
         writer.write_text(os.path.join(out_dir, "labels.txt"), self._labels_text(), temporary)
 
     def _check_labels(self, out_dir, overwrite):

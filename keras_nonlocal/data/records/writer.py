@@ -56,19 +56,8 @@ def remove(path):
 @contextlib.contextmanager
 def whole_file(path, temporary=None):
     """Yields a temporary path to write to. The file gets its name when the body ends well, and is removed otherwise."""
-    temporary = temporary or temporary_path(path)
-    try:
+    with clear_write_errors(path), files.whole_file(path, temporary) as temporary:
         yield temporary
-        with clear_write_errors(path):
-            files.move_whole(temporary, path)
-    finally:
-        remove(temporary)
-
-
-def temporary_path(path):
-    """Beside the file, with a name that says which process writes it."""
-    folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name}.tmp-{os.getpid()}")
 
 
 @contextlib.contextmanager
@@ -87,7 +76,7 @@ def clear_write_errors(path):
 
 def write_text(path, text, temporary=None):
     """Writes a whole file of text."""
-    with whole_file(path, temporary) as temporary, clear_write_errors(path):
+    with whole_file(path, temporary) as temporary:
         with open(temporary, "w", encoding="utf-8") as file:
             file.write(text)
 
@@ -150,7 +139,7 @@ class RecordWriter:
 
 def _remove_temporary_files(out_dir, split):
     """Whoever holds the lock may remove them all: their writers are dead or about to fail."""
-    for path in _matching(out_dir, rf"\.{re.escape(split)}-({_SHARD}|(plan|report)\.json|labels\.txt)\.tmp-\d+"):
+    for path in _matching(out_dir, rf"\.tmp-\d+-{re.escape(split)}-({_SHARD}|(plan|report)\.json|labels\.txt)"):
         remove(path)
 
 

@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import os
-import shutil
 
 import tensorflow as tf
 import tf_keras
@@ -143,22 +142,13 @@ def write(model_config, path, out):
     _check_free(out)
     backbone = build_backbone(model_config)
     report = warm_start(backbone, model_config, path)
-    temporary = os.path.join(os.path.dirname(out), f".{os.path.basename(out)}.tmp-{os.getpid()}")
     try:
-        os.makedirs(temporary)
-        tf.train.Checkpoint(backbone=backbone).save(os.path.join(temporary, "ckpt"))
-        with open(os.path.join(temporary, "warm_start.txt"), "w", encoding="utf-8") as file:
-            file.write("\n".join(report.lines()) + "\n")
-        for name in os.listdir(temporary):
-            files.sync(os.path.join(temporary, name))
-        files.sync(temporary)
-        _check_free(out)
-        os.rename(temporary, out)
-        files.sync(os.path.dirname(out))
+        with files.whole_folder(out) as temporary:
+            tf.train.Checkpoint(backbone=backbone).save(os.path.join(temporary, "ckpt"))
+            files.write_text(os.path.join(temporary, "warm_start.txt"), "\n".join(report.lines()) + "\n")
+            _check_free(out)
     except (OSError, tf.errors.OpError) as error:
         raise errors.UserError(f"--out {out} cannot be written ({errors.first_line(error)}); nothing was") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)  # gone already if it was moved
     return report
 
 
