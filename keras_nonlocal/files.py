@@ -52,9 +52,9 @@ def write_text(path, text):
 
 
 def temporary_path(path):
-    """Beside the file, hidden, its ending kept, with a name that says which process writes it."""
+    """Beside the file, with a name that no pattern of finished files takes and that says which process writes it."""
     folder, name = os.path.split(os.path.abspath(path))
-    return os.path.join(folder, f".tmp-{os.getpid()}-{name}")
+    return os.path.join(folder, f".{name}.tmp-{os.getpid()}")
 
 
 def sync_tree(root):

@@ -88,7 +88,7 @@ class Job:
         return [path.name for path in self.out.iterdir() if ".tmp-" in path.name]
 
     def half_shards(self):
-        return [name for name in self.temporary_files() if name.endswith(".tfrecord")]
+        return [name for name in self.temporary_files() if ".tfrecord.tmp-" in name]
 
     def shard_of(self, name):
         """The shard that holds, or should hold, this video."""
@@ -403,8 +403,8 @@ def test_two_runs_at_once_are_refused(job):
 
 def test_temporary_files_of_dead_runs_are_removed_and_others_left(job):
     job.out.mkdir()
-    stale = job.out / ".tmp-99999-train-00001-of-00004.tfrecord"
-    other = job.out / ".tmp-99999-train-big-00001-of-00004.tfrecord"  # Another split's, which may be running.
+    stale = job.out / ".train-00001-of-00004.tfrecord.tmp-99999"
+    other = job.out / ".train-big-00001-of-00004.tfrecord.tmp-99999"  # Another split's, which may be running.
     stale.touch()
     other.touch()
     job.run()

@@ -48,7 +48,8 @@ def save(model, report, path):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _check_room(model, path.parent)
-        with files.whole_file(path) as temporary:
+        # Keras wants its own ending on a file of weights.
+        with files.whole_file(path, path.with_name(f".tmp-{os.getpid()}-{path.name}")) as temporary:
             if path.name.endswith(".safetensors"):
                 _save_safetensors(model, report, temporary)
             else:

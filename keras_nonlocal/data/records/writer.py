@@ -139,7 +139,7 @@ class RecordWriter:
 
 def _remove_temporary_files(out_dir, split):
     """Whoever holds the lock may remove them all: their writers are dead or about to fail."""
-    for path in _matching(out_dir, rf"\.tmp-\d+-{re.escape(split)}-({_SHARD}|(plan|report)\.json|labels\.txt)"):
+    for path in _matching(out_dir, rf"\.{re.escape(split)}-({_SHARD}|(plan|report)\.json|labels\.txt)\.tmp-\d+"):
         remove(path)
 
 
