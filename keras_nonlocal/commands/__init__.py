@@ -17,6 +17,7 @@ COMMANDS = {
     "client": "asks a served model about a video",
     "show_config": "the whole configuration of an experiment",
     "tables": "the paper's tables, with what each network costs",
+    "demo": "all of it on clips that it makes itself",
     "make_demo_clips": "the demo's videos",
     "demo_report": "the demo's table and pictures",
 }
