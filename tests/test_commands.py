@@ -20,6 +20,7 @@ EXTRAS = ("official", "tf_models", "tf_keras", "cv2", "opencv", "tqdm", "tensorf
 HELP = """
 import os, sys
 from keras_nonlocal import commands
+{preload}
 os.dup2(1, 2)
 for name in {names}:
     print("<<", name, flush=True)
@@ -36,7 +37,7 @@ def program(*arguments):
 
 @pytest.fixture(scope="module")
 def helps():
-    return shown(program("-c", HELP.format(names=list(commands.COMMANDS))).stdout)
+    return shown(program("-c", HELP.format(names=list(commands.COMMANDS), preload="import keras_nonlocal.tfm")).stdout)
 
 
 def shown(text):
@@ -131,7 +132,7 @@ MISSING = {
 
 
 def test_a_missing_extra_is_one_sentence(wheel_environments, tmp_path):
-    done = installed(wheel_environments["base"], "-c", HELP.format(names=list(MISSING)), cwd=tmp_path)
+    done = installed(wheel_environments["base"], "-c", HELP.format(names=list(MISSING), preload=""), cwd=tmp_path)
     found = shown(done.stdout)
     for name, (package, extra) in MISSING.items():
         sentence = rf"error: {package}[\w.]* is not installed: pip install 'keras_nonlocal\[{extra}\]'\n"
