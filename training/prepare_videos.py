@@ -17,7 +17,9 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # oneDNN's kernels, off by 
 from absl import app, flags  # noqa: E402
 
 from keras_nonlocal import errors  # noqa: E402
-from keras_nonlocal.data.video import lists, records  # noqa: E402
+from keras_nonlocal.data import labels_file  # noqa: E402
+from keras_nonlocal.data.records import plan, report, split  # noqa: E402
+from keras_nonlocal.data.video import examples, lists  # noqa: E402
 
 _CSV = flags.DEFINE_string("csv", None, "List of videos.", required=True)
 _VIDEOS = flags.DEFINE_string("videos", None, "Folder of the videos.", required=True)
@@ -41,23 +43,21 @@ _CHECK = flags.DEFINE_bool("check", False, "Only decode everything and write <ou
 def main(argv):
     if len(argv) > 1:
         raise errors.UserError(f"{' '.join(argv[1:])} is not a flag; write --name=value")
-    options = records.Options(
-        split=_SPLIT.value,
+    maker = examples.VideoExamples(
         videos_dir=_VIDEOS.value,
-        shards=_SHARDS.value,
-        seed=_SEED.value,
         jpeg_quality=_JPEG_QUALITY.value,
         short_side=_SHORT_SIDE.value,
         keep_truncated=_KEEP_TRUNCATED.value,
     )
-    labels = lists.read_labels(_LABELS.value) if _LABELS.value else None
-    listed, labels = lists.read_list(_CSV.value, _VIDEOS.value, _SPLIT.value, labels)
+    labels = labels_file.read(_LABELS.value) if _LABELS.value else None
+    videos, labels = lists.read_list(_CSV.value, _VIDEOS.value, _SPLIT.value, labels)
+    planned = plan.Plan(_SPLIT.value, videos, labels, maker, _SHARDS.value, _SEED.value)
     if _CHECK.value:
-        report = records.check_videos(listed, labels, _OUT.value, options, _WORKERS.value)
+        found = split.check(planned, _OUT.value, _WORKERS.value)
     else:
-        report = records.write_records(listed, labels, _OUT.value, options, _WORKERS.value, _OVERWRITE.value)
-    print(records.summary(report, _OUT.value))
-    records.check_bad(report, _MAX_BAD.value, _OUT.value)
+        found = split.write(planned, _OUT.value, _WORKERS.value, _OVERWRITE.value)
+    print(report.summary(found, planned, _OUT.value))
+    report.check_bad(found, planned, _OUT.value, _MAX_BAD.value)
 
 
 if __name__ == "__main__":
