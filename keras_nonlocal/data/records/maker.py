@@ -62,7 +62,7 @@ class ExampleMaker(abc.ABC):
         """Lines for people about the totals of a report."""
         return []
 
-    def start_worker(self) -> None:
+    def start_worker(self) -> None:  # noqa: B027 (few need it)
         """Called once in each worker process."""
 
     @property

@@ -17,9 +17,10 @@ def run(do, maker, tasks, workers, tell):
     """Does all tasks in several processes. A dead worker is noticed here; workers end when this process does.
 
     Args:
-      do: function of a module, of a task, the maker and `tell`; it may call tell("reading", path) and tell(kind, value).
+      do: function of a module, of a task, the maker and `tell`; it may call `tell("reading", path)` before each item,
+        and tell other kinds of values.
       maker: ExampleMaker.
-      tasks: list of what `do` takes, which must pickle, as must what it returns.
+      tasks: list of what pickles, as must what `do` returns.
       workers: how many processes; 0 is one for each CPU. With 1 the calling process does the work.
       tell: hears, in this process, what the tasks tell.
 

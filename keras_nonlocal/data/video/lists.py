@@ -158,8 +158,8 @@ def _labels_of(path, rows):
     if numbers and names:
         raise UserError(
             f"CSV {path}, line {lines[numbers[0]]}: label {texts.quoted(numbers[0])} is a number and label "
-            f"{texts.quoted(names[0])} of line {lines[names[0]]} is a name; write all as one of the two, or give the names "
-            "of all classes with --labels"
+            f"{texts.quoted(names[0])} of line {lines[names[0]]} is a name; write all as one of the two, or give the "
+            "names of all classes with --labels"
         )
     indices = [_class_index(path, lines[label], label) for label in numbers]
     # Sorted as text, 10 would come before 2.
@@ -179,8 +179,8 @@ def _class_index(path, line, label):
     match = _INTEGER.fullmatch(label)
     if not match:
         raise UserError(
-            f"CSV {path}, line {line}: label {texts.quoted(label)} is a number and no class index; {rule}, or give the names "
-            "of all classes with --labels"
+            f"CSV {path}, line {line}: label {texts.quoted(label)} is a number and no class index; {rule}, or give the "
+            "names of all classes with --labels"
         )
     index = -int(match[1]) if label.startswith("-") else int(match[1])
     if not 0 <= index < _MAX_CLASSES:
@@ -212,8 +212,8 @@ class _Classes:
         number = _class_index(path, line, label) if _is_number(label) else None
         if number is None or (self._are_integers and str(number) not in self._indices):
             raise UserError(
-                f"CSV {path}, line {line}: label {texts.quoted(label)} is not one of the {len(self.names)} class names; add "
-                "it to the labels file or correct the row"
+                f"CSV {path}, line {line}: label {texts.quoted(label)} is not one of the {len(self.names)} class "
+                "names; add it to the labels file or correct the row"
             )
         if self._are_integers:
             return self._indices[str(number)]
@@ -264,8 +264,8 @@ def _only(csv_path, line, name, found):
     if len(found) > 1:
         files = " and ".join(map(texts.plain, found[:2]))
         raise UserError(
-            f"CSV {csv_path}, line {line}: video {texts.plain(name)} may be any of {len(found)} files, such as {files}; "
-            "remove or rename the others"
+            f"CSV {csv_path}, line {line}: video {texts.plain(name)} may be any of {len(found)} files, such as "
+            f"{files}; remove or rename the others"
         )
     return found[0] if found else None
 
@@ -277,7 +277,8 @@ def _check_duplicates(csv_path, lines, videos):
             value = getattr(video, attribute)
             if value in first:
                 raise UserError(
-                    f"CSV {csv_path} lists video {texts.plain(value)} twice, in lines {first[value]} and {line}; remove one"
+                    f"CSV {csv_path} lists video {texts.plain(value)} twice, in lines {first[value]} and {line}; "
+                    "remove one"
                 )
             first[value] = line
 

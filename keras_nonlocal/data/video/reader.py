@@ -219,7 +219,7 @@ def _check_file(path):
         raise VideoError(path, "no such file; download it or take it out of the list")
     if not os.path.isfile(path):
         raise VideoError(path, "is not a file but a folder or device; name the video file itself")
-    if not _read_file(path, lambda path: _head(path, 1)):
+    if not _head(path, 1):
         raise VideoError(path, "is empty (0 bytes); download it again")
 
 
@@ -299,8 +299,11 @@ def _states_frame_count(path):
 
 
 def _head(path, size):
-    with open(path, "rb") as file:
-        return file.read(size)
+    def read(path):
+        with open(path, "rb") as file:
+            return file.read(size)
+
+    return _read_file(path, read)
 
 
 def _fourcc(code):
