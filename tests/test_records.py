@@ -368,9 +368,10 @@ def finish_and_compare(job):
     assert len(job.shards()) == 4 and job.shards() == job.shards(job.out / "uninterrupted")
 
 
-def test_sigkill_midway_then_a_rerun_gives_the_same_bytes(slow):
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])  # 2 load TensorFlow once more.
+def test_sigkill_midway_then_a_rerun_gives_the_same_bytes(slow, workers):
     context = multiprocessing.get_context("forkserver")  # Starts in milliseconds once there were workers.
-    process = context.Process(target=split.write, args=(slow.plan(), str(slow.out), 1))
+    process = context.Process(target=split.write, args=(slow.plan(), str(slow.out), workers))
     process.start()
     wait_until(lambda: is_midway(slow))
     process.kill()

@@ -84,8 +84,8 @@ def wait(path):
     wait_until(lambda: os.path.exists(f"{path}.go"))
 
 
-def wait_until(holds, seconds=60):
-    """Polls, for a minute at most."""
+def wait_until(holds, seconds=120):
+    """Polls, for two minutes at most."""
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "did not happen"
