@@ -7,7 +7,6 @@ import io
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
 
 from keras_nonlocal.data import texts
 from keras_nonlocal.data.video import finder
@@ -48,7 +47,7 @@ class LabelledVideo:
 
     @property
     def annotation(self) -> int:
-        """What records are made of, besides the file."""
+        """The class index, which is all that a record holds of the list besides the names."""
         return self.index
 
 
@@ -56,8 +55,8 @@ def read_list(
     csv_path: str | os.PathLike,
     videos_dir: str | os.PathLike,
     split: str | None = None,
-    labels: Sequence[str] | None = None,
-) -> tuple[list[LabelledVideo], Sequence[str]]:
+    labels: list[str] | None = None,
+) -> tuple[list[LabelledVideo], list[str]]:
     """Reads a CSV of videos.
 
     Labels are class names, or class indices from 0 on, written as integers (2) or as the floats that a table makes of
