@@ -53,7 +53,15 @@ class Plan:
       UserError: a value out of range, or a class name that is not one line.
     """
 
-    def __init__(self, split: str, items: Sequence[Item], labels: Sequence[str], maker: ExampleMaker, shards=8, seed=0):
+    def __init__(
+        self,
+        split: str,
+        items: Sequence[Item],
+        labels: Sequence[str],
+        maker: ExampleMaker,
+        shards: int = 8,
+        seed: int = 0,
+    ):
         if not re.fullmatch(r"[\w.-]+", split):
             raise UserError(f"--split must be of letters, digits, '.', '_' and '-'. Received: split={split!r}")
         if not 1 <= shards < 10**5:
