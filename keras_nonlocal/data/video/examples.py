@@ -6,6 +6,7 @@ import os
 from typing import ClassVar
 
 import cv2
+import numpy as np
 import tensorflow as tf
 
 from keras_nonlocal import features
@@ -57,7 +58,7 @@ class VideoExamples(ExampleMaker):
         return self.videos_dir
 
     def make(self, item: LabelledVideo) -> tuple[list[bytes], dict]:
-        """The example of a video, and how many frames it has, and whether it is truncated."""
+        """The example of a video, in a list, and what it adds to the report."""
         with reader.VideoReader(item.path, self.keep_truncated) as video:
             return [self._example(item, video)], _additions(item, video)
 
@@ -68,7 +69,7 @@ class VideoExamples(ExampleMaker):
         return _additions(item, video)
 
     def accepts(self, report: dict) -> bool:
-        """Whether a shard was written with another answer to truncated videos, and has some."""
+        """Whether truncated videos are in the shard, or left out of it, as `keep_truncated` says."""
         if self.keep_truncated:
             return all(bad["kind"] != reader.TruncatedVideoError.__name__ for bad in report["bad"])
         return not report["truncated"]
@@ -88,7 +89,7 @@ class VideoExamples(ExampleMaker):
         size = 0
         for frame in video:
             frame = _shrink(frame, self.short_side)
-            jpeg = _jpeg(frame, self.jpeg_quality)
+            jpeg = encode_jpeg(frame, self.jpeg_quality)
             frames.add().bytes_list.value.append(jpeg)
             size += len(jpeg)
             if size > MAX_RECORD_BYTES:
@@ -110,6 +111,13 @@ class VideoExamples(ExampleMaker):
         return example.SerializeToString(deterministic=True)
 
 
+def encode_jpeg(frame: np.ndarray, quality: int = 95) -> bytes:
+    """A frame, RGB uint8 [H, W, 3], as JPEG of this quality, 1 to 100."""
+    # OpenCV's encoder takes BGR.
+    bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
 def _additions(item, video):
     truncated = [{"name": item.name, "path": item.path, "reason": video.truncated}] if video.truncated else []
     return {"frames": video.frames_read, "truncated": truncated}
@@ -121,9 +129,3 @@ def _shrink(frame, short_side):
     if not short_side or scale >= 1:
         return frame
     return cv2.resize(frame, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
-
-
-def _jpeg(frame, quality):
-    # OpenCV's encoder takes BGR.
-    bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
