@@ -26,7 +26,7 @@ ROOMS = (
     "demo",
     "commands",
 )
-GROUND = ("errors", "files", "console", "configs", "_version")
+GROUND = ("errors", "files", "features", "console", "configs", "_version")
 FORBIDDEN = {
     "ops": {"layers"},
     "layers": {"models", "surgery", "analysis", "weights"},
@@ -102,6 +102,15 @@ def test_rooms_import_one_way(path):
     room = _room(path)
     above = {*ROOMS[ROOMS.index(room) + 1 :], *FORBIDDEN.get(room, ())}
     assert not _imports_any(path, *(f"keras_nonlocal.{name}" for name in above))
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "data").rglob("*.py")), ids=_name)
+def test_records_know_no_video(path):
+    """Texts of lists and labels are below records, and videos above them."""
+    folder = path.relative_to(PACKAGE / "data").parts[0]
+    above = {"video": (), "records": ("video",)}.get(folder, ("video", "records"))
+    assert not _imports_any(path, *(f"keras_nonlocal.data.{name}" for name in above))
+    assert folder == "video" or not _imports_any(path, "cv2")
 
 
 def test_every_module_is_in_a_room():

@@ -14,8 +14,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from keras_nonlocal import errors, surgery
-from keras_nonlocal.data.video import lists
-from keras_nonlocal.data.video import records as video_records
+from keras_nonlocal.data.records import plan, split
+from keras_nonlocal.data.video import examples, lists
 from keras_nonlocal.demo import clips, curves
 from keras_nonlocal.serving import client, clip_inputs
 from keras_nonlocal.serving.local import server
@@ -31,10 +31,10 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     counts = {"train": 24, "validation": 8, "test": 6}
     pairs, _ = clips.write(folder, counts, dict.fromkeys(counts, 0))
-    for split in counts:
-        options = video_records.Options(split=split, videos_dir=str(folder / "videos"), shards=2, short_side=0)
-        listed, labels = lists.read_list(pairs, str(folder / "videos"), split)
-        video_records.write_records(listed, labels, str(folder / "records"), options, workers=1)
+    for name in counts:
+        videos, labels = lists.read_list(pairs, str(folder / "videos"), name)
+        maker = examples.VideoExamples(str(folder / "videos"), short_side=0)
+        split.write(plan.Plan(name, videos, labels, maker, shards=2), str(folder / "records"), workers=1)
     return folder
 
 

@@ -11,7 +11,9 @@ videos without writing records, add --check.
 
 from absl import flags
 
-from keras_nonlocal.data.video import lists, records
+from keras_nonlocal.data import labels_file
+from keras_nonlocal.data.records import plan, report, split
+from keras_nonlocal.data.video import examples, lists
 
 flags.DEFINE_string("csv", None, "List of videos.", required=True)
 flags.DEFINE_string("videos", None, "Folder of the videos.", required=True)
@@ -31,20 +33,18 @@ FLAGS = flags.FLAGS
 
 
 def main(_):
-    options = records.Options(
-        split=FLAGS.split,
+    maker = examples.VideoExamples(
         videos_dir=FLAGS.videos,
-        shards=FLAGS.shards,
-        seed=FLAGS.seed,
         jpeg_quality=FLAGS.jpeg_quality,
         short_side=FLAGS.short_side,
         keep_truncated=FLAGS.keep_truncated,
     )
-    labels = lists.read_labels(FLAGS.labels) if FLAGS.labels else None
-    listed, labels = lists.read_list(FLAGS.csv, FLAGS.videos, FLAGS.split, labels)
+    labels = labels_file.read(FLAGS.labels) if FLAGS.labels else None
+    videos, labels = lists.read_list(FLAGS.csv, FLAGS.videos, FLAGS.split, labels)
+    planned = plan.Plan(FLAGS.split, videos, labels, maker, FLAGS.shards, FLAGS.seed)
     if FLAGS.check:
-        report = records.check_videos(listed, labels, FLAGS.out, options, FLAGS.workers)
+        found = split.check(planned, FLAGS.out, FLAGS.workers)
     else:
-        report = records.write_records(listed, labels, FLAGS.out, options, FLAGS.workers, FLAGS.overwrite)
-    print(records.summary(report, FLAGS.out))
-    records.check_bad(report, FLAGS.max_bad, FLAGS.out)
+        found = split.write(planned, FLAGS.out, FLAGS.workers, FLAGS.overwrite)
+    print(report.summary(found, planned, FLAGS.out))
+    report.check_bad(found, planned, FLAGS.out, FLAGS.max_bad)
