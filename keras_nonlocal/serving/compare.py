@@ -1,18 +1,18 @@
-"""One video, two protocols: the same question over REST and gRPC, answers side by side."""
+"""The predictions for one video over REST and over gRPC, side by side."""
 
 import dataclasses
+import os
 import time
 
 import numpy as np
 
 from keras_nonlocal.errors import UserError
 from keras_nonlocal.serving import client, clip_inputs
-
-_OUTPUT = "probabilities"
+from keras_nonlocal.serving.constants import DEFAULT_SIGNATURE, PROBABILITIES
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
+class Comparison:
     """Class probabilities [classes] and seconds, by each protocol."""
 
     rest: np.ndarray
@@ -21,49 +21,58 @@ class Answer:
     grpc_seconds: float
 
 
-def ask(video, server, rest, model_name, signature_name=client.DEFAULT_SIGNATURE, stride=None):
+def compare_protocols(
+    video: str | os.PathLike[str],
+    server: str,
+    rest: str,
+    model_name: str,
+    signature_name: str = DEFAULT_SIGNATURE,
+    stride: int | None = None,
+) -> Comparison:
     """Classifies a video over both protocols.
 
     Args:
-        video: video file.
-        server: "host:port" of gRPC.
-        rest: "http://host:port" of REST.
-        model_name: name of the served model.
-        signature_name: served function to call.
-        stride: distance of the frames of a clip that is sent; default spreads them over the video.
+      video: video file.
+      server: "host:port" of gRPC.
+      rest: "http://host:port" of REST.
+      model_name: name of the served model.
+      signature_name: served function to call.
+      stride: distance of the frames of a clip that is sent; default spreads them over the video.
 
     Returns:
-        Answer.
+      Comparison.
 
     Raises:
-        UserError: the video cannot be read, a server does not answer or the model gives no probabilities.
+      UserError: the video cannot be read, a server does not answer or the model gives no probabilities.
     """
     signature = client.signature_grpc(server, model_name, signature_name)
-    if _OUTPUT not in signature.outputs:
-        raise UserError(f"signature {signature_name!r} gives {sorted(signature.outputs)}, not {_OUTPUT!r}")
+    if PROBABILITIES not in signature.outputs:
+        raise UserError(f"signature {signature_name!r} gives {sorted(signature.outputs)}, not {PROBABILITIES!r}")
     inputs = clip_inputs.from_video(video, signature, stride)
     by_rest, rest_seconds = _timed(client.predict_rest, rest, model_name, inputs, signature_name)
     by_grpc, grpc_seconds = _timed(client.predict_grpc, server, model_name, inputs, signature_name)
-    return Answer(by_rest[_OUTPUT][0], rest_seconds, by_grpc[_OUTPUT][0], grpc_seconds)
+    return Comparison(by_rest[PROBABILITIES][0], rest_seconds, by_grpc[PROBABILITIES][0], grpc_seconds)
 
 
-def table(answer, labels=None, top=5):
+def table(comparison: Comparison, labels: str | os.PathLike[str] | None = None, top: int = 5) -> str:
     """Writes the most probable classes (by gRPC) with both probabilities and both times.
 
     Args:
-        answer: Answer.
-        labels: text file with one class name a line; default gives class numbers.
-        top: how many classes.
+      comparison: Comparison.
+      labels: text file with one class name a line; default gives class numbers.
+      top: how many classes.
 
     Returns:
-        Lines of text (str).
+      Lines of text (str).
     """
-    names = _read_labels(labels, len(answer.grpc))
-    chosen = np.argsort(-answer.grpc, kind="stable")[:top]
+    names = _read_labels(labels, len(comparison.grpc))
+    chosen = np.argsort(-comparison.grpc, kind="stable")[:top]
     width = max([len(names[index]) for index in chosen] + [len("class")])
     lines = [f"{'class':{width}}      REST      gRPC"]
-    lines += [f"{names[index]:{width}}  {answer.rest[index]:8.6f}  {answer.grpc[index]:8.6f}" for index in chosen]
-    lines += [f"{'seconds':{width}}  {answer.rest_seconds:8.3f}  {answer.grpc_seconds:8.3f}"]
+    lines += [
+        f"{names[index]:{width}}  {comparison.rest[index]:8.6f}  {comparison.grpc[index]:8.6f}" for index in chosen
+    ]
+    lines += [f"{'seconds':{width}}  {comparison.rest_seconds:8.3f}  {comparison.grpc_seconds:8.3f}"]
     return "\n".join(lines)
 
 
