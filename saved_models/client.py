@@ -13,7 +13,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # oneDNN's kernels, off by 
 from absl import app, flags
 
 from keras_nonlocal.errors import exit_on_user_error
-from keras_nonlocal.serving import both_protocols
+from keras_nonlocal.serving import compare
 
 _VIDEO = flags.DEFINE_string("video", None, "Video file to classify.", required=True)
 _NAME = flags.DEFINE_string("model_name", None, "Name of the served model.", required=True)
@@ -29,8 +29,10 @@ _SIGNATURE = flags.DEFINE_string("signature", "serving_default", "Served functio
 
 @exit_on_user_error
 def main(_):
-    answer = both_protocols.ask(_VIDEO.value, _SERVER.value, _REST.value, _NAME.value, _SIGNATURE.value, _STRIDE.value)
-    print(both_protocols.table(answer, _LABELS.value, _TOP.value))
+    comparison = compare.compare_protocols(
+        _VIDEO.value, _SERVER.value, _REST.value, _NAME.value, _SIGNATURE.value, _STRIDE.value
+    )
+    print(compare.table(comparison, _LABELS.value, _TOP.value))
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def from_videos_to_answers():
         export_dir=FLAGS.export_dir,
         labels=labels,
     )
-    serve_and_ask(FLAGS.export_dir, work / "clips" / "videos", labels)
+    serve_and_predict(FLAGS.export_dir, work / "clips" / "videos", labels)
     run("training/demo_report.py", work_dir=work)
     print(f"\nAll of it in {time.monotonic() - started:.0f} s.")
 
@@ -156,8 +156,8 @@ def keep_seconds(path, seconds):
         path.write_text(json.dumps(seconds))
 
 
-def serve_and_ask(base_path, videos, labels):
-    """Starts the server, asks it about one clip of each label over REST and gRPC, and stops it."""
+def serve_and_predict(base_path, videos, labels):
+    """Starts the server, has it predict one clip of each label over REST and gRPC, and stops it."""
     name = pathlib.Path(base_path).name
     arguments = command("saved_models/serve.py", model_base_path=base_path, model_name=name, port=0, rest_api_port=0)
     show(arguments)

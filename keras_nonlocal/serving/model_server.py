@@ -55,7 +55,8 @@ class ModelServer:
             self._process = subprocess.Popen(command, env=_environment(), stdout=2, start_new_session=True)
         except OSError as error:
             raise UserError(
-                f"{program} cannot be started ({first_line(error)}); mend it, or take it off PATH to use the local server"
+                f"{program} cannot be started ({first_line(error)}); mend it, or take it off PATH, then the local "
+                "server runs"
             ) from error
 
     def wait_until_available(self, is_stopping, seconds=600.0):
@@ -74,7 +75,8 @@ class ModelServer:
         start, next_line = time.monotonic(), 2.0
         while not is_stopping():
             self.check_running()
-            if version := self._available_version():
+            version = self._available_version()
+            if version is not None:
                 return version
             waited = time.monotonic() - start
             if waited > seconds:

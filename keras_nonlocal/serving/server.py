@@ -63,8 +63,9 @@ def check_base_path(model_base_path: str | os.PathLike[str]) -> Path:
 
 
 def _run_tensorflow_serving(program, base_path, model_name, host, port, rest_api_port, received):
-    # It takes 0 for "none", and where it cannot have a port it may go on without.
-    port, rest_api_port = ports.choose_ports(_ALL_ADDRESSES, port=port, rest_api_port=rest_api_port)
+    # TensorFlow Serving takes 0 for "none", and goes on without REST where it cannot have the port.
+    for address in (host, _ALL_ADDRESSES):
+        port, rest_api_port = ports.choose_ports(address, port=port, rest_api_port=rest_api_port)
     with model_server.ModelServer(program, base_path, model_name, host, port, rest_api_port) as server:
         version = server.wait_until_available(lambda: bool(received))
         if not received:
