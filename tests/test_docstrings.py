@@ -37,14 +37,15 @@ def test_an_example_shows_what_it_says(example, tmp_path, monkeypatch):
 
 
 ROOT = PACKAGE.parent
-SCRIPTS = [
-    path for folder in ("training", "saved_models", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))
-]
-SECTION = re.compile(r"(Args|Attributes|Returns|Yields|Raises|Example):")
+SOURCES = sorted(
+    path for name in (PACKAGE.name, "training", "saved_models", "benchmarks") for path in (ROOT / name).rglob("*.py")
+)
+SECTION = re.compile(r"(Args|Attributes|Returns|Yields|Raises):")  # an Example stands at the margin
+INDENT = re.compile("  [^ ]")
 
 
 def _wrong_indents(source):
-    """Lines below a section's title that are not indented by two."""
+    """The first lines of sections that are not indented by two."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             lines = [line for line in (ast.get_docstring(node) or "").splitlines() if line.strip()]
@@ -53,12 +54,7 @@ def _wrong_indents(source):
             )
 
 
-INDENT = re.compile("  [^ ]")
-
-
-@pytest.mark.parametrize(
-    "path", [*sorted(PACKAGE.rglob("*.py")), *SCRIPTS], ids=lambda path: str(path.relative_to(ROOT))
-)
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_sections_are_indented_by_two(path):
     assert not list(_wrong_indents(path.read_text()))
 

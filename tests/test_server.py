@@ -867,12 +867,10 @@ class TestTensorFlowServing:
             assert process.wait(20) == 0
             assert process.stdout.read() == "stopped\n"
             _, pid, *flags = process.stderr.read().split()
-        ports = [
-            f"--{flag}={ready[name].split(':')[-1]}" for flag, name in (("port", "grpc"), ("rest_api_port", "rest"))
-        ]
+        numbers = [f"--port={ready['grpc'].split(':')[-1]}", f"--rest_api_port={ready['rest'].split(':')[-1]}"]
         model = ["--model_name=clips", f"--model_base_path={tmp_path / 'clips'}"]
         own = ["--grpc_max_threads=64", "--load_retry_interval_micros=1000000"]
-        assert flags == [*ports, *model, *own, "1", "2"]  # oneDNN on, errors shown
+        assert flags == [*numbers, *model, *own, "1", "2"]  # oneDNN on, errors shown
         with pytest.raises(ProcessLookupError):
             os.kill(int(pid), 0)
 

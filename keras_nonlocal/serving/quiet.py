@@ -13,6 +13,7 @@ _REMARKS = re.compile(
     r"Importing a function \(.*\) with ops with unsaved custom gradients"
     # Its advice, tf.saved_model.load, hides what publish.check_servable is to find.
     r"|\(from tensorflow\.python\.saved_model\.loader_impl\) is deprecated"
+    r"|^Restoring parameters from "
 )
 _lock = threading.Lock()
 _sessions_are_quiet = False
