@@ -24,7 +24,7 @@ from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
 
 from keras_nonlocal.errors import UserError
 from keras_nonlocal.ops import attend, pairwise
-from keras_nonlocal.serving import client, model_server, ports, publish, server
+from keras_nonlocal.serving import model_server, ports, publish, server
 from keras_nonlocal.serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -799,47 +799,6 @@ def test_ports_must_be_free_and_differ():
         ports.choose_ports("192.0.2.1", port=0)
 
 
-def start(base, path):
-    """saved_models/serve.py as a user runs it, with this PATH."""
-    environment = {name: value for name, value in os.environ.items() if name not in HEAD} | {"PATH": str(path)}
-    return subprocess.Popen(
-        [sys.executable, "saved_models/serve.py", f"--model_base_path={base}", "--model_name=clips", "--port=0",
-         "--rest_api_port=0"],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
-
-
-HEAD = ("TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS")  # what a script sets itself
-READY = re.compile(r"ready model=clips version=1 grpc=(?P<grpc>127.0.0.1:\d+) rest=(?P<rest>http://127.0.0.1:\d+)\n")
-
-
-def test_local_server_survives_wrong_shapes_and_prints_its_own_lines_only(tmp_path, saved):
-    """The convolutions that abort on a wrong rank or an empty image are oneDNN's, which the script turns on."""
-    shutil.copytree(saved[0], tmp_path / "clips" / "1")
-    shapes = [(), (2,), (1, 1), (1, 2, 4, 4), (1, 2, 4, 4, 2), (0,), (0, *CLIP), (1, 2, 0, 4, 3), (1, 1, 1)]
-    with start(tmp_path / "clips", path="") as process:
-        assert "production wants TensorFlow Serving" in process.stdout.readline()
-        ready = READY.fullmatch(process.stdout.readline())
-        running = types.SimpleNamespace(grpc_address=ready["grpc"], rest_url=ready["rest"])
-        with grpc.insecure_channel(running.grpc_address) as channel:
-            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-            for name, shape in itertools.product(["", "any_size"], shapes):
-                image = np.ones(shape, np.float32)
-                status, reply = predict(running, {"signature_name": name, "inputs": image.tolist()})
-                assert status == 400 and re.match("Shape of input image|Input image is empty", reply["error"])
-                text = r"^(Shape of input image|Input image is empty)"
-                assert_fails(stub.Predict, make_request(name, image=image), INVALID, text)
-        assert_alive(running)
-        assert process.poll() is None
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
-        assert (process.stdout.read(), process.stderr.read()) == ("stopped\n", "")
-
-
 def make_program(folder, text):
     """A program in the place of tensorflow_model_server; the folder is a PATH."""
     program = folder / model_server.PROGRAM
@@ -848,31 +807,74 @@ def make_program(folder, text):
     return program
 
 
-class TestTensorFlowServing:
-    """Where a program of that name is on PATH. What stands in for it here listens on real ports."""
+def test_the_script_runs_tensorflow_serving_or_the_local_server(tmp_path, saved):
+    """The script, as a user runs it, finds a tensorflow_model_server on PATH, which is the script where it finds none.
 
-    def test_serves_until_ctrl_c(self, tmp_path, saved):
-        shutil.copytree(saved[0], tmp_path / "clips" / "1")
-        make_program(tmp_path, f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/model_server_stand_in.py "$@"\n')
-        with start(tmp_path / "clips", path=f"{tmp_path}:{os.environ['PATH']}") as process:
-            assert process.stdout.readline().startswith("TensorFlow Serving runs, on all addresses of this machine: ")
-            lines = iter(process.stdout.readline, "")
-            ready = READY.fullmatch(next(line for line in lines if not line.startswith("waiting for model clips")))
-            for row in (
-                client.predict_rest(ready["rest"], "clips", {"x": ROW}, "double"),
-                client.predict_grpc(ready["grpc"], "clips", {"x": ROW}, "double"),
-            ):
-                np.testing.assert_array_equal(row["y"], 2 * ROW)
-            process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 0
-            assert process.stdout.read() == "stopped\n"
-            _, pid, *flags = process.stderr.read().split()
-        numbers = [f"--port={ready['grpc'].split(':')[-1]}", f"--rest_api_port={ready['rest'].split(':')[-1]}"]
-        model = ["--model_name=clips", f"--model_base_path={tmp_path / 'clips'}"]
-        own = ["--grpc_max_threads=64", "--load_retry_interval_micros=1000000"]
-        assert flags == [*numbers, *model, *own, "1", "2"]  # oneDNN on, errors shown
-        with pytest.raises(ProcessLookupError):
-            os.kill(int(pid), 0)
+    The convolutions that abort on a wrong rank or an empty image are oneDNN's, which the script turns on.
+    """
+    base = tmp_path / "clips"
+    shutil.copytree(saved[0], base / "1")
+    make_program(tmp_path, f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/model_server_stand_in.py "$@"\n')
+    chosen_by_the_script = ("TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS")
+    environment = {name: value for name, value in os.environ.items() if name not in chosen_by_the_script}
+    environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
+    flags = [f"--model_base_path={base}", "--model_name=clips", "--port=0", "--rest_api_port=0"]
+    with subprocess.Popen(
+        [sys.executable, "saved_models/serve.py", *flags],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline().startswith("TensorFlow Serving runs, on all addresses of this machine: ")
+        lines = iter(process.stdout.readline, "")
+        line = next(line for line in lines if not line.startswith("waiting for model clips to load: "))
+        ready = re.fullmatch(r"ready model=clips version=1 grpc=127.0.0.1:(\d+) rest=http://127.0.0.1:(\d+)\n", line)
+        addresses = {"grpc_address": f"127.0.0.1:{ready[1]}", "rest_url": f"http://127.0.0.1:{ready[2]}"}
+        assert_survives_wrong_shapes(types.SimpleNamespace(**addresses))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        assert process.stdout.read() == "stopped\n"
+        first, *others = process.stderr.read().splitlines()
+    _, pid, *flags = first.split()
+    assert flags == [
+        f"--port={ready[1]}",
+        f"--rest_api_port={ready[2]}",
+        "--model_name=clips",
+        f"--model_base_path={base}",
+        "--grpc_max_threads=64",
+        "--load_retry_interval_micros=1000000",
+        "1",  # oneDNN's kernels are on
+        "2",  # errors are shown
+    ]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid), 0)
+    # Not one line is TensorFlow's.
+    assert others == [
+        "tensorflow_model_server is not on PATH: the local server runs instead, which is meant for development; "
+        "production wants TensorFlow Serving",
+        f"ready model=clips version=1 grpc=0.0.0.0:{ready[1]} rest=http://0.0.0.0:{ready[2]}",
+        "stopped",
+    ]
+
+
+def assert_survives_wrong_shapes(running):
+    shapes = [(), (2,), (1, 1), (1, 2, 4, 4), (1, 2, 4, 4, 2), (0,), (0, *CLIP), (1, 2, 0, 4, 3), (1, 1, 1)]
+    with grpc.insecure_channel(running.grpc_address) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        for name, shape in itertools.product(["", "any_size"], shapes):
+            image = np.ones(shape, np.float32)
+            status, reply = predict(running, {"signature_name": name, "inputs": image.tolist()})
+            assert status == 400 and re.match("Shape of input image|Input image is empty", reply["error"])
+            text = r"^(Shape of input image|Input image is empty)"
+            assert_fails(stub.Predict, make_request(name, image=image), INVALID, text)
+        assert list(stub.Predict(make_request(x=ROW)).outputs["y"].float_val) == [2.0] * 3
+    assert_alive(running)
+
+
+class TestTensorFlowServing:
+    """A program of that name that is on PATH and does not serve."""
 
     @pytest.fixture
     def run(self, tmp_path, monkeypatch):

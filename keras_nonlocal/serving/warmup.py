@@ -1,13 +1,15 @@
 """Warm-up requests, which TensorFlow Serving replays before a version answers its first user."""
 
 import os
+from collections.abc import Mapping
 
+import numpy.typing as npt
 import tensorflow as tf
 
 from keras_nonlocal.serving import constants
 
 
-def write_warmup(directory, requests):
+def write_warmup(directory: str | os.PathLike[str], requests: Mapping[str, Mapping[str, npt.ArrayLike]]) -> str:
     """Writes one request for each signature into a SavedModel.
 
     Args:

@@ -1,5 +1,6 @@
 """The local server: REST and gRPC in this process, over one model."""
 
+import os
 import sys
 import threading
 from concurrent import futures
@@ -22,7 +23,15 @@ class LocalServer:
       rest_url: "http://host:port" of REST.
     """
 
-    def __init__(self, base_path, model_name, host="127.0.0.1", port=0, rest_api_port=0, poll_seconds=1.0):
+    def __init__(
+        self,
+        base_path: str | os.PathLike[str],
+        model_name: str,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        rest_api_port: int = 0,
+        poll_seconds: float = 1.0,
+    ):
         """Binds the ports, loads the newest version and starts to answer.
 
         Args:
