@@ -94,10 +94,9 @@ class Served(tf.Module):
         return {"y": tf.logical_not(flag)}
 
 
-def save(path, factor=2):
-    """Saves a model that multiplies by factor."""
+def save(path, names, factor=2):
+    """Saves a model with the named functions; `double` multiplies by factor."""
     module = Served(factor)
-    names = ["any_size", "double", "add", "echo", "pixels", "total", "half", "strict", "flip"]
     signatures = {"serving_default": module.classify} | {name: getattr(module, name) for name in names}
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)  # TensorFlow remarks on it at each load
     tf.saved_model.save(module, str(path), signatures=signatures, options=options)
@@ -105,10 +104,18 @@ def save(path, factor=2):
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """Two SavedModels: factor 2 and factor 3."""
+    """A SavedModel with every function."""
+    path = tmp_path_factory.mktemp("saved") / "all"
+    save(path, ["any_size", "double", "add", "echo", "pixels", "total", "half", "strict", "flip"])
+    return path
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory):
+    """Two SavedModels that load fast: factor 2 and factor 3."""
     paths = [tmp_path_factory.mktemp("saved") / f"factor{factor}" for factor in (2, 3)]
     for path, factor in zip(paths, (2, 3), strict=True):
-        save(path, factor)
+        save(path, ["double"], factor)
     return paths
 
 
@@ -116,7 +123,7 @@ def saved(tmp_path_factory):
 def local(saved, tmp_path_factory):
     """A running server of one version, 1, under the name clips."""
     base = tmp_path_factory.mktemp("saved_models") / "clips"
-    publish.publish(lambda path: shutil.copytree(saved[0], path, dirs_exist_ok=True), base)
+    publish.publish(lambda path: shutil.copytree(saved, path, dirs_exist_ok=True), base)
     with LocalServer(base, "clips") as running:
         yield running
 
@@ -678,12 +685,12 @@ def wait_for(condition, seconds=20):
 
 class TestVersions:
     @pytest.fixture
-    def base(self, tmp_path, saved):
+    def base(self, tmp_path, versions):
         base = tmp_path / "clips"
-        shutil.copytree(saved[0], base / "1")
+        shutil.copytree(versions[0], base / "1")
         return base
 
-    def test_swap_under_load_fails_no_request(self, base, saved, capsys):
+    def test_swap_under_load_fails_no_request(self, base, versions, capsys):
         answers, failures, done = set(), [], threading.Event()
 
         def predict_by_rest(local):
@@ -708,7 +715,7 @@ class TestVersions:
             threads = [threading.Thread(target=target, args=(local,)) for target in targets]
             for thread in threads:
                 thread.start()
-            publish.publish(lambda path: shutil.copytree(saved[1], path, dirs_exist_ok=True), base)
+            publish.publish(lambda path: shutil.copytree(versions[1], path, dirs_exist_ok=True), base)
             wait_for(lambda: states(local) == {2: "AVAILABLE", 1: "END"})
             time.sleep(0.3)
             done.set()
@@ -724,14 +731,14 @@ class TestVersions:
         assert answers == {2.0, 3.0}
         assert "model clips: version 2 serves, version 1 is retired" in capsys.readouterr().out
 
-    def test_broken_version_leaves_the_old_one_serving(self, base, saved, capsys):
+    def test_broken_version_leaves_the_old_one_serving(self, base, versions, capsys):
         with LocalServer(base, "clips", poll_seconds=0.1) as local:
             (base / "2").mkdir()
             wait_for(lambda: states(local) == {2: "END", 1: "AVAILABLE"})
             assert local.model.statuses(2)[0].code == "NOT_FOUND"
             assert_alive(local)
             # A copy that was still under way is tried again once it is complete.
-            shutil.copytree(saved[1], base / "2", dirs_exist_ok=True)
+            shutil.copytree(versions[1], base / "2", dirs_exist_ok=True)
             wait_for(lambda: states(local) == {2: "AVAILABLE", 1: "END"})
         assert capsys.readouterr().out.count("error: version 2 of clips does not load, version 1 stays") >= 1
 
@@ -813,7 +820,7 @@ def test_the_script_runs_tensorflow_serving_or_the_local_server(tmp_path, saved)
     The convolutions that abort on a wrong rank or an empty image are oneDNN's, which the script turns on.
     """
     base = tmp_path / "clips"
-    shutil.copytree(saved[0], base / "1")
+    shutil.copytree(saved, base / "1")
     make_program(tmp_path, f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/model_server_stand_in.py "$@"\n')
     chosen_by_the_script = ("TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS")
     environment = {name: value for name, value in os.environ.items() if name not in chosen_by_the_script}
