@@ -176,12 +176,13 @@ class TestErrors:
             with pytest.raises(UserError, match="no answer from .* in time"):
                 client.predict_grpc(f"127.0.0.1:{port}", "clips", self.ROW, timeout=0.2)
 
-    def test_not_a_model_server(self):
+    @pytest.mark.parametrize("body", [b"hello", b"[]", b"{}"])
+    def test_not_a_model_server(self, body):
         def answer(holder):
             connection, _ = holder.accept()
             with connection:
                 connection.recv(2**16)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
         with socket.create_server(("127.0.0.1", 0)) as holder:
             thread = threading.Thread(target=answer, args=(holder,))

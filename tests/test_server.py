@@ -150,12 +150,12 @@ def predict(local, body, path="/v1/models/clips:predict"):
     return call(local, "POST", path, data)
 
 
-def raw(local, request, says_end=True):
-    """Sends bytes as they are; returns everything the server says until it closes or falls silent."""
+def raw(local, request, half_close=True):
+    """Sends bytes as they are; returns everything the server sends until it closes or falls silent."""
     host, port = local.rest_url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:
         connection.sendall(request)
-        if says_end:
+        if half_close:
             connection.shutdown(socket.SHUT_WR)
         connection.settimeout(2)
         data = b""
@@ -457,7 +457,7 @@ class TestHttp:
 
     def test_body_that_never_comes(self, local, monkeypatch):
         monkeypatch.setattr(rest_service._Handler, "timeout", 0.2)
-        assert raw(local, self.HEAD + b"Content-Length: 10\r\n\r\n{", says_end=False).startswith(b"HTTP/1.1 408 ")
+        assert raw(local, self.HEAD + b"Content-Length: 10\r\n\r\n{", half_close=False).startswith(b"HTTP/1.1 408 ")
 
     def test_many_at_once(self, local):
         rows = [[[float(i), 0, 0]] for i in range(64)]
@@ -899,7 +899,7 @@ class TestTensorFlowServing:
         "text, message",
         [
             ("#!/bin/sh\nexit 255\n", "tensorflow_model_server ended by itself with exit code 255"),
-            ("#!/bin/sh\nkill -ABRT $$\n", "ended by itself with signal SIGABRT; its own lines above tell"),
+            ("#!/bin/sh\nkill -ABRT $$\n", "ended by itself with signal SIGABRT; see its own lines"),
             ("no program", "tensorflow_model_server cannot be started .*Exec format error"),
         ],
     )
@@ -907,8 +907,9 @@ class TestTensorFlowServing:
         with pytest.raises(UserError, match=message):
             run(text)
 
-    def test_stops_while_the_model_loads(self, run, capfd):
-        timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_stops_while_the_model_loads(self, run, capfd, number):
+        timer = threading.Timer(0.3, os.kill, (os.getpid(), number))
         timer.start()
         run("#!/bin/sh\nexec sleep 60\n")
         timer.join()

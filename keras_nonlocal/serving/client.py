@@ -56,8 +56,7 @@ def predict_rest(
     """
     with _collector_paused():
         body = json.dumps({"signature_name": signature_name, "instances": _rows(inputs)}).encode()
-    reply = _call_rest(_model_url(url, model_name, version) + ":predict", timeout, body)
-    predictions = reply["predictions"]
+    predictions = _call_rest(_model_url(url, model_name, version) + ":predict", "predictions", timeout, body)
     if isinstance(predictions[0], dict) and set(predictions[0]) != {"b64"}:
         return {alias: _from_json([row[alias] for row in predictions]) for alias in predictions[0]}
     # A single output comes without its name.
@@ -105,9 +104,9 @@ def signature_rest(
     timeout: float = 60.0,
 ) -> meta_graph_pb2.SignatureDef:
     """Returns the SignatureDef of a served function, over REST; arguments and errors as predict_rest."""
-    reply = _call_rest(_model_url(url, model_name, version) + "/metadata", timeout)
+    metadata = _call_rest(_model_url(url, model_name, version) + "/metadata", "metadata", timeout)
     signatures = get_model_metadata_pb2.SignatureDefMap()
-    json_format.ParseDict(reply["metadata"]["signature_def"], signatures, ignore_unknown_fields=True)
+    json_format.ParseDict(metadata["signature_def"], signatures, ignore_unknown_fields=True)
     return _pick(signatures, signature_name, model_name)
 
 
@@ -129,8 +128,8 @@ def signature_grpc(
 
 def version_states(url: str, model_name: str, version: int | None = None, timeout: float = 60.0) -> dict[int, str]:
     """Returns the state of each version ("LOADING", "AVAILABLE", "END", ...) over REST; errors as predict_rest."""
-    reply = _call_rest(_model_url(url, model_name, version), timeout)
-    return {int(entry["version"]): entry["state"] for entry in reply["model_version_status"]}
+    statuses = _call_rest(_model_url(url, model_name, version), "model_version_status", timeout)
+    return {int(status["version"]): status["state"] for status in statuses}
 
 
 def wait_until_available(url: str, model_name: str, version: int | None = None, timeout: float = 60.0) -> None:
@@ -213,12 +212,12 @@ def _model_url(url, model_name, version):
     return f"{url.rstrip('/')}/v1/models/{model_name}" + ("" if version is None else f"/versions/{version}")
 
 
-def _call_rest(address, timeout, body=None):
-    """Returns the parsed reply of a GET, or of a POST if there is a body."""
+def _call_rest(address, key, timeout, body=None):
+    """Returns what the reply holds under a key; of a GET, or of a POST if there is a body."""
     try:
         request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
-        with _OPENER.open(request, timeout=timeout) as reply:
-            return json.load(reply)
+        with _OPENER.open(request, timeout=timeout) as response:
+            reply = json.load(response)
     except urllib.error.HTTPError as error:
         raise _refused(f"the server at {address}", str(error.code), _error_text(error)) from error
     except (OSError, http.client.HTTPException) as error:
@@ -226,6 +225,9 @@ def _call_rest(address, timeout, body=None):
         raise (_late if isinstance(reason, TimeoutError) else _unreachable)(address, reason) from error
     except ValueError as error:  # a malformed address, or a reply that is no JSON
         raise UserError(f"{address} is not the address of a model server: {error}") from error
+    if not isinstance(reply, dict) or key not in reply:
+        raise UserError(f"{address} is not the address of a model server: its reply has no {key!r}")
+    return reply[key]
 
 
 def _error_text(error):

@@ -81,8 +81,8 @@ class ModelServer:
             waited = time.monotonic() - start
             if waited > seconds:
                 raise UserError(
-                    f"{PROGRAM} did not make model {self._model_name!r} available within {seconds:g} s; "
-                    "see its own lines above, or wait longer if the model is a large one"
+                    f"{PROGRAM} did not make model {self._model_name!r} available within {seconds:g} s; see its own "
+                    "lines above, or start it by hand, with the command above, for a model that takes longer"
                 )
             if waited > next_line:
                 print(f"waiting for model {self._model_name} to load: {waited:.0f} s", flush=True)
@@ -102,7 +102,7 @@ class ModelServer:
         code = self._process.poll()
         if code is not None:
             how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
-            raise UserError(f"{PROGRAM} ended by itself with {how}; its own lines above tell the reason")
+            raise UserError(f"{PROGRAM} ended by itself with {how}; see its own lines above for the reason")
 
     def stop(self):
         """Ends the process, by force if it takes more than some seconds."""

@@ -1,4 +1,4 @@
-"""Keeps out of the console what TensorFlow remarks on every SavedModel it loads, and nothing else."""
+"""Keeps out of the console what TensorFlow logs of every SavedModel that it loads, and nothing else."""
 
 import contextlib
 import os
@@ -8,10 +8,10 @@ import threading
 import tensorflow as tf
 from absl import logging as absl_logging
 
-_REMARKS = re.compile(
-    # A server asks for no gradient.
-    r"Importing a function \(.*\) with ops with unsaved custom gradients"
-    # Its advice, tf.saved_model.load, hides what publish.check_servable is to find.
+_UNWANTED = re.compile(
+    # No request to a server needs a gradient.
+    r"^Importing a function \(.*\) with ops with unsaved custom gradients"
+    # The advice to use tf.saved_model.load, which hides what publish.check_servable looks for.
     r"|\(from tensorflow\.python\.saved_model\.loader_impl\) is deprecated"
     r"|^Restoring parameters from "
 )
@@ -21,26 +21,26 @@ _sessions_are_quiet = False
 
 @contextlib.contextmanager
 def quiet_loading():
-    """Drops the known remarks from TensorFlow's log while its body loads a SavedModel."""
+    """Drops those messages from TensorFlow's log while its body loads a SavedModel."""
     loggers = tf.get_logger(), absl_logging.get_absl_logger()
     for logger in loggers:
-        logger.addFilter(_is_no_remark)
+        logger.addFilter(_is_wanted)
     try:
         yield
     finally:
         for logger in loggers:
-            logger.removeFilter(_is_no_remark)
+            logger.removeFilter(_is_wanted)
 
 
-def _is_no_remark(record):
-    return not _REMARKS.search(record.getMessage())
+def _is_wanted(record):
+    return not _UNWANTED.search(record.getMessage())
 
 
 def quiet_sessions():
-    """Has TensorFlow remark here, unheard, what it remarks in C++ on the first graph that a process runs in a session.
+    """Uses up, with stderr off, what TensorFlow's C++ logs once in a process, on its first graph in a session.
 
-    These two lines ("MLIR V1 optimization pass is not enabled") heed no environment variable, TF_CPP_MIN_LOG_LEVEL
-    neither. They come once, so a graph of one constant runs with stderr switched off.
+    "MLIR V1 optimization pass is not enabled", and a line that announces it, obey no environment variable, not
+    TF_CPP_MIN_LOG_LEVEL either. So a graph of one constant runs first.
     """
     global _sessions_are_quiet
     with _lock:
