@@ -9,7 +9,6 @@ from official.vision.ops import preprocess_ops_3d
 
 from keras_nonlocal import errors, surgery
 from keras_nonlocal.serving import publish, warmup
-from keras_nonlocal.serving.constants import DEFAULT_SIGNATURE, LOGITS, PROBABILITIES, TF_EXAMPLE_SIGNATURE
 from keras_nonlocal.tfm import train
 from keras_nonlocal.tfm.tasks import video_classification, video_input
 
@@ -45,7 +44,7 @@ class VideoClassificationModule(export_base.ExportModule):
         logits = self.model(video_input.normalize(frames), training=False)
         # 16-bit outputs cannot be written as JSON.
         probabilities = video_classification.scores(self.params.task, logits)
-        return {PROBABILITIES: probabilities, LOGITS: tf.cast(logits, tf.float32)}
+        return {"probabilities": probabilities, "logits": tf.cast(logits, tf.float32)}
 
     @tf.function
     def serve_tf_example(self, examples):
@@ -82,8 +81,8 @@ class VideoClassificationModule(export_base.ExportModule):
         for frame in clip:
             frames.feature.add().bytes_list.value.append(tf.io.encode_jpeg(frame).numpy())
         return {
-            DEFAULT_SIGNATURE: {"frames": clip[None].numpy()},
-            TF_EXAMPLE_SIGNATURE: {"examples": [example.SerializeToString()]},
+            "serving_default": {"frames": clip[None].numpy()},
+            "tf_example": {"examples": [example.SerializeToString()]},
         }
 
     def _decode(self, example):
@@ -118,7 +117,7 @@ def export(params, checkpoint, export_dir, labels=None, fold_norms=True):
     """
     task = task_factory.get_task(params.task)
     model = task.build_model()
-    keys = {"frames": DEFAULT_SIGNATURE, "tf_example": TF_EXAMPLE_SIGNATURE}
+    keys = {"frames": "serving_default", "tf_example": "tf_example"}
 
     def write(folder):
         tf.train.Checkpoint(model=model).read(checkpoint).assert_existing_objects_matched().expect_partial()
