@@ -199,7 +199,7 @@ def test_short_videos_cannot_ask_for_any_amount_of_memory(params, module, monkey
         module.serve_tf_example(tf.constant([sequence(jpeg(4, 4))] * 3))
 
 
-ASK = """
+PREDICT = """
 import sys
 import numpy as np, tensorflow as tf
 with tf.Graph().as_default(), tf.compat.v1.Session() as session:
@@ -219,7 +219,7 @@ def test_a_wrong_shape_is_refused_before_a_kernel_that_would_abort(module, tmp_p
     """Of TensorFlow's kernels it is oneDNN's that end the process; some CPUs have them off."""
     export_base.export(module, {"frames": "serving_default"}, str(tmp_path), timestamped=False)
     done = subprocess.run(
-        [sys.executable, "-c", ASK, str(tmp_path)],
+        [sys.executable, "-c", PREDICT, str(tmp_path)],
         env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": "1"},
         capture_output=True,
         text=True,

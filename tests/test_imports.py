@@ -156,6 +156,12 @@ def test_the_library_leaves_the_environment_alone(path):
     assert not written
 
 
+def test_what_the_serving_extra_installs_is_imported_in_one_place():
+    assert [path for path in MODULES if _imports_any(path, "grpc", "tensorflow_serving")] == [
+        PACKAGE / "serving" / "apis.py"
+    ]
+
+
 def test_only_the_keras_3_rooms_need_keras():
     """The mathematics, the mixins, surgery and analysis are for either Keras."""
     needs = {path.relative_to(PACKAGE).as_posix() for path in MODULES if _imports_any(path, "keras")}

@@ -14,7 +14,7 @@ COMMANDS = {
     "evaluate": "the test result of a trained model",
     "export": "a trained model as a SavedModel for TensorFlow Serving",
     "serve": "serves a published model over REST and gRPC",
-    "client": "asks a served model about a video",
+    "client": "a served model's predictions for a video",
     "show_config": "the whole configuration of an experiment",
     "tables": "the paper's tables, with what each network costs",
     "demo": "all of it on clips that it makes itself",

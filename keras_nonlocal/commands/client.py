@@ -1,4 +1,4 @@
-"""Sends a video to a served model over REST and gRPC and prints both answers side by side.
+"""Sends a video to a served model over REST and gRPC and prints both predictions side by side.
 
     keras-nonlocal client --video=clip.mp4 --model_name=clips --labels=labels.txt
 
@@ -7,7 +7,7 @@
 
 from absl import flags
 
-from keras_nonlocal.serving import both_protocols
+from keras_nonlocal.serving import compare
 
 flags.DEFINE_string("video", None, "Video file to classify.", required=True)
 flags.DEFINE_string("model_name", None, "Name of the served model.", required=True)
@@ -23,5 +23,7 @@ FLAGS = flags.FLAGS
 
 
 def main(_):
-    answer = both_protocols.ask(FLAGS.video, FLAGS.server, FLAGS.rest, FLAGS.model_name, FLAGS.signature, FLAGS.stride)
-    print(both_protocols.table(answer, FLAGS.labels, FLAGS.top))
+    comparison = compare.compare_protocols(
+        FLAGS.video, FLAGS.server, FLAGS.rest, FLAGS.model_name, FLAGS.signature, FLAGS.stride
+    )
+    print(compare.table(comparison, FLAGS.labels, FLAGS.top))

@@ -3,10 +3,12 @@
 import importlib
 
 from absl import flags
-from official.common import flags as tfm_flags
 
 from keras_nonlocal import configs, errors
 from keras_nonlocal.tfm import train
+
+with errors.needs_extra("tfm"):
+    from official.common import flags as tfm_flags
 
 FLAGS = flags.FLAGS
 

@@ -80,7 +80,7 @@ def run_demo(work_dir, seed, export_dir):
     )
 
     begin("serve and ask")
-    _serve_and_ask(export_dir, videos, labels)
+    _serve_and_predict(export_dir, videos, labels)
 
     begin("draw")
     run(command("demo_report", work_dir=work))
@@ -105,8 +105,8 @@ def _train(work, seed, experiment, config, records, name):
     )
 
 
-def _serve_and_ask(base_path, videos, labels):
-    """Starts the server, asks it about one clip of each label over REST and gRPC, and stops it."""
+def _serve_and_predict(base_path, videos, labels):
+    """Starts the server, has it predict one clip of each label over REST and gRPC, and stops it."""
     name = pathlib.Path(base_path).name
     arguments = command("serve", model_base_path=base_path, model_name=name, port=0, rest_api_port=0)
     show(arguments)
