@@ -2,13 +2,15 @@
 
 import os
 
-import cv2
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from keras_nonlocal.data.video import reader
-from keras_nonlocal.errors import UserError
+from keras_nonlocal import errors, features
+from keras_nonlocal.data.video import examples, reader
+
+with errors.needs_extra("video"):
+    import cv2
 
 # For signatures that leave the size open: the clip of the paper's best models.
 _FREE_FRAMES = 32
@@ -33,7 +35,7 @@ def from_video(
       UserError: the video cannot be read, or the signature takes something else.
     """
     if len(signature.inputs) != 1:
-        raise UserError(
+        raise errors.UserError(
             f"the signature takes {len(signature.inputs)} inputs {sorted(signature.inputs)}; a video can fill one"
         )
     ((alias, info),) = signature.inputs.items()
@@ -42,7 +44,7 @@ def from_video(
         return {alias: np.array([sequence_example(path)], dtype=object)}
     if info.dtype == tf.uint8.as_datatype_enum and len(sizes) == 5:
         return {alias: sample_clip(path, *sizes[1:4], stride)[np.newaxis]}
-    raise UserError(
+    raise errors.UserError(
         f"input {alias!r} is {tf.as_dtype(info.dtype).name} of shape {sizes}; a video can fill uint8 "
         "frames [batch, T, H, W, 3] or serialized examples [batch]"
     )
@@ -99,15 +101,8 @@ def sequence_example(path: str | os.PathLike[str]) -> bytes:
       The serialized SequenceExample (bytes), feature list `image/encoded`.
     """
     example = tf.train.SequenceExample()
-    feature_list = example.feature_lists.feature_list["image/encoded"]
+    feature_list = example.feature_lists.feature_list[features.ENCODED]
     with reader.VideoReader(path) as video:
         for frame in video:
-            feature_list.feature.add().bytes_list.value.append(_jpeg(frame))
+            feature_list.feature.add().bytes_list.value.append(examples.encode_jpeg(frame))
     return example.SerializeToString()
-
-
-def _jpeg(frame):
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-    if not done:
-        raise UserError("OpenCV cannot write JPEG; pip install opencv-python-headless")
-    return data.tobytes()
