@@ -12,6 +12,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # oneDNN's kernels, off by 
 from absl import app, flags
 
 from keras_nonlocal import console, errors
+from keras_nonlocal.demo import experiments  # noqa: F401  (registers the demo's)
 from keras_nonlocal.tfm import export
 
 flags.DEFINE_string("experiment", None, "Registered experiment that was trained.", required=True)

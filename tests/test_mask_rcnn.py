@@ -8,8 +8,7 @@ from official.core import exp_factory
 from official.vision.data.tf_example_builder import TfExampleBuilder
 from sklearn.datasets import load_digits
 
-from keras_nonlocal.tfm import train  # noqa: F401  (registers the experiments)
-from keras_nonlocal.tfm.experiments import paper  # noqa: F401  (registers the experiments)
+from keras_nonlocal.tfm import train
 
 SIZE, DIGIT = 128, 48
 

@@ -11,10 +11,10 @@ from official.vision.modeling.backbones import resnet, resnet_3d
 from official.vision.modeling.layers import nn_blocks, nn_blocks_3d
 
 from keras_nonlocal import surgery
-from keras_nonlocal.tfm import configs
-from keras_nonlocal.tfm.backbones import blocks
+from keras_nonlocal.tfm.backbones import blocks, configs
 from keras_nonlocal.tfm.backbones.non_local_resnet import NonLocalResNet
 from keras_nonlocal.tfm.backbones.non_local_resnet_3d import NonLocalResNet3D
+from keras_nonlocal.tfm.tasks import video_classification
 
 KERNELS = [(3, 3, 3), (3, 1, 3, 1), (3, 1, 3, 1, 3, 1), (1, 3, 1)]
 IMAGES = tf_keras.layers.InputSpec(shape=[None, None, None, 3])
@@ -343,7 +343,7 @@ def test_the_stock_experiment_takes_it():
 @pytest.mark.parametrize("model_id", [50])
 def test_video_classification_builds_on_clips(model_id):
     network = configs.NonLocalResNet3D(non_local=configs.Placement(res3=(1, 3)))
-    config = configs.VideoClassificationModel(
+    config = video_classification.VideoClassificationModel(
         backbone=configs.Backbone3D(type="non_local_resnet_3d", non_local_resnet_3d=network)
     )
     spec = tf_keras.layers.InputSpec(shape=[None, 4, 32, 32, 3])

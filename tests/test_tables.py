@@ -14,6 +14,7 @@ from keras_nonlocal import models, paper
 from keras_nonlocal.analysis import cost
 from keras_nonlocal.tfm.experiments import paper as experiments
 from keras_nonlocal.tfm.experiments import paper_tables
+from keras_nonlocal.tfm.tasks import answers
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -86,7 +87,7 @@ def test_an_experiment_builds_the_preset_of_its_row(name):
     for data in (config.task.train_data, config.task.validation_data):
         data.feature_shape = size
     config.task.model.backbone.video_resnet.width = 4
-    found = cost.cost(paper_tables.build(config))
+    found = cost.cost(*answers.of(config.task).counted())
     assert found == cost.cost(models.get(name, size, width=4))
 
 
@@ -96,6 +97,32 @@ def test_a_table():
     assert text.count("not built yet") == 3 and "keypoint AP 66.5 (87.3 / 72.8)" in text
     (text,) = paper_tables.tables(["6"], "markdown")
     assert "| R101 baseline | - |" in text
+
+
+@pytest.mark.parametrize(
+    ("table", "head"),
+    [("2a", "the paper, top-1 / top-5"), ("4", "the paper, mAP"), ("5", "the paper, AP (AP50 / AP75)")],
+)
+def test_a_table_s_scores_are_those_of_its_task(table, head):
+    assert paper_tables.columns([row for row in paper.ROWS if row.table == table])[-2:] == [head, "ours"]
+
+
+def test_what_the_data_refers_to_is_there():
+    for name, run in paper.RUNS.items():
+        dataset, clips = paper.RECIPES[run.recipe].dataset, paper.RECIPES[run.recipe].frames
+        assert run.network in (paper.DETECTORS if clips is None else paper.NETWORKS) and run.start in {
+            None,
+            *paper.RUNS,
+        }
+        assert name.startswith(f"paper_{run.network}_") and name.endswith(dataset if dataset != "kinetics400" else "")
+    assert {row.run for row in paper.ROWS} == {None, *paper.RUNS}
+    assert {row.baseline for row in paper.ROWS} <= {None, *paper.RUNS}
+    assert {run.recipe for run in paper.RUNS.values()} == set(paper.RECIPES)
+
+
+def test_a_run_is_found_by_its_name():
+    text = (ROOT / "keras_nonlocal" / "paper.py").read_text()
+    assert [name for name in paper.RUNS if text.count(f'"{name}"') < 2] == [], "its run and its rows write it out"
 
 
 @pytest.mark.timeout(900)

@@ -17,11 +17,12 @@ from keras_nonlocal import errors, surgery
 from keras_nonlocal.data.video import lists
 from keras_nonlocal.data.video import records as video_records
 from keras_nonlocal.demo import clips, curves
+from keras_nonlocal.demo import experiments as demo_experiments  # noqa: F401  (registers them)
 from keras_nonlocal.serving import client, clip_inputs
 from keras_nonlocal.serving.local import server
-from keras_nonlocal.tfm import configs, evaluate, experiments, export
+from keras_nonlocal.tfm import evaluate, experiments, export
 from keras_nonlocal.tfm import train as training
-from keras_nonlocal.tfm.backbones import video_resnet
+from keras_nonlocal.tfm.backbones import configs, video_resnet
 from keras_nonlocal.tfm.tasks import video_input
 
 
@@ -234,7 +235,7 @@ def test_a_model_that_cannot_be_folded_says_how_to_export_it():
             return x
 
     with pytest.raises(errors.UserError, match="cannot be folded: `model` must be .* with --nofold_norms"):
-        export.folded(Subclassed(), (8, 48, 48, 3))
+        export.signatures.folded(Subclassed(), tf.zeros([1, 8, 48, 48, 3]))
 
 
 NORMS = {"FusedBatchNormV3", "FusedBatchNorm", "Rsqrt"}
@@ -327,7 +328,12 @@ def test_wrong_records_are_named(data, tmp_path, settings, message):
 @pytest.mark.parametrize(
     ("experiment", "settings", "config_file", "message"),
     [
-        ("c2d_demos", {}, None, "--experiment c2d_demos is not registered: choose one of .*non_local_c2d_demo"),
+        (
+            "c2d_demos",
+            {},
+            None,
+            "--experiment c2d_demos is not registered: choose one of .*non_local_i3d_kinetics400, .* --register",
+        ),
         ("c2d_demo", {"task.model.backbone.video_resnet.non_locl": "[1]"}, None, "non_locl"),
         ("c2d_demo", {}, ["no/such.yaml"], "--config_file no/such.yaml does not exist"),
     ],

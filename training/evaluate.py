@@ -12,6 +12,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # oneDNN's kernels, off by 
 from absl import app, flags  # noqa: E402
 
 from keras_nonlocal import console, errors  # noqa: E402
+from keras_nonlocal.demo import experiments  # noqa: E402, F401  (registers the demo's)
 from keras_nonlocal.tfm import evaluate  # noqa: E402
 
 flags.DEFINE_string("experiment", None, "Registered experiment that was trained.", required=True)

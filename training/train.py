@@ -16,6 +16,7 @@ from absl import app, flags  # noqa: E402
 from official.common import flags as tfm_flags  # noqa: E402
 
 from keras_nonlocal import console, errors  # noqa: E402
+from keras_nonlocal.demo import experiments  # noqa: E402, F401  (registers the demo's)
 from keras_nonlocal.tfm import train  # noqa: E402
 
 tfm_flags.define_flags()

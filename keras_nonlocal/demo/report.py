@@ -10,7 +10,7 @@ from official.core import task_factory
 from keras_nonlocal import errors
 from keras_nonlocal.analysis import attention_maps
 from keras_nonlocal.data.records import writer
-from keras_nonlocal.demo import clips, curves
+from keras_nonlocal.demo import clips, curves, experiments  # noqa: F401  (registers what it loads)
 from keras_nonlocal.tfm import train
 from keras_nonlocal.tfm.tasks import video_input
 

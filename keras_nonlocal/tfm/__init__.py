@@ -9,6 +9,5 @@ except ImportError as error:
     ) from error
 
 from keras_nonlocal.tfm import backbones, experiments, layers, tasks
-from keras_nonlocal.tfm.experiments import paper
 
-__all__ = ["backbones", "experiments", "layers", "paper", "tasks"]
+__all__ = ["backbones", "experiments", "layers", "tasks"]
