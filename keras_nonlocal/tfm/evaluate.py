@@ -71,7 +71,7 @@ def evaluate(
 
 def _size(model, input_shape):
     if input_shape is None:
-        return {"parameters": sum(int(variable.shape.num_elements()) for variable in model.trainable_variables)}
+        return {"parameters": train.parameters(model)}
     costs = cost.cost(model, input_shape)
     return {"parameters": costs.parameters, "multiply_adds": costs.multiply_adds}
 

@@ -209,7 +209,12 @@ def _print_start(params, mode, model_dir, trainer, strategy, of_task):
 
 def _size(model, input_shape):
     """Parameters, and what one example costs where it is one array."""
-    return f"{model.count_params():,} parameters" if input_shape is None else str(cost.cost(model, input_shape))
+    return f"{parameters(model):,} parameters" if input_shape is None else str(cost.cost(model, input_shape))
+
+
+def parameters(model: tf_keras.Model) -> int:
+    """How many numbers a model learns, built or not: a RetinaNet's parts are built and it is not."""
+    return sum(variable.shape.num_elements() for variable in model.trainable_variables)
 
 
 class _TrainProgress:
