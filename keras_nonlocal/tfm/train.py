@@ -171,7 +171,7 @@ def _with_best_checkpoint(params, mode, best_metric):
         metric, comparison = best_metric
         settings = {
             "best_checkpoint_export_subdir": trainer.best_checkpoint_export_subdir or BEST,
-            "best_checkpoint_eval_metric": metric,
+            "best_checkpoint_eval_metric": "validation_loss" if metric == "loss" else metric,
             "best_checkpoint_metric_comp": comparison,
         }
     params = params.replace(trainer=trainer.replace(**settings))
@@ -256,7 +256,8 @@ class _EvalProgress:
 
 
 def _floats(output):
-    values = {name: float(value) for name, value in output.items() if not isinstance(value, dict)}
+    # A learning rate that never changes is a variable, on several replicas one that float() does not take.
+    values = {name: float(tf.convert_to_tensor(value)) for name, value in output.items() if not isinstance(value, dict)}
     for old, new in (("training_loss", "loss"), ("validation_loss", "loss")):
         if old in values:
             values[new] = values.pop(old)

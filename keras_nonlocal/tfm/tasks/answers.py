@@ -39,7 +39,8 @@ class Answers:
 
     # The metrics of an evaluation that are printed, in order. None: all there are.
     metrics: tuple[str, ...] | None = None
-    # What the best checkpoint is best in, and whether it is "higher" or "lower". None: no such checkpoint is kept.
+    # The metric, or "loss", that the best checkpoint is best in, and whether that is "higher" or "lower". None: no such
+    # checkpoint is kept.
     best_metric: tuple[str, str] | None = None
     # What writes the records.
     records_from = "what wrote them"
