@@ -390,6 +390,6 @@ ROWS = (
 )
 
 
-def place(row):
+def place(row: Row) -> str:
     """Where a row is, as in "Table 2(b), R50 res3"."""
     return f"{TITLES[row.table].split(':')[0]}, {row.label}"

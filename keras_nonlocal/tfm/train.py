@@ -127,12 +127,7 @@ def run(
                 train_actions=[_TrainProgress(trainer.global_step, params.trainer.train_steps, of_task, console)],
                 eval_actions=[_EvalProgress(trainer.global_step, metrics, of_task, console)],
             )
-    except tf.errors.DataLossError as error:
-        raise errors.UserError(
-            f"a file of task.*_data.input_path is not a whole TFRecord file ({errors.first_line(error)}): let it match "
-            f"files of records only, and write a damaged one again with {of_task.records_from}."
-        ) from error
-    except tf.errors.InvalidArgumentError as error:
+    except tf.errors.OpError as error:
         if message := of_task.explain(error):
             raise errors.UserError(message) from error
         raise

@@ -9,6 +9,8 @@ import tf_keras
 from official.core import config_definitions as cfg
 from official.core import task_factory
 
+from keras_nonlocal import errors
+
 
 class ByTask(dict):
     """What belongs to a task, by the class of its configuration; also to tasks whose configuration derives from it."""
@@ -78,6 +80,11 @@ class Answers:
 
     def explain(self, error: tf.errors.OpError) -> str | None:
         """What the user got wrong when reading records failed with this error, in a sentence; None if nothing."""
+        if isinstance(error, tf.errors.DataLossError):
+            return (
+                f"a file of task.*_data.input_path is not a whole TFRecord file ({errors.first_line(error)}): let it "
+                f"match files of records only, and write a damaged one again with {self.records_from}."
+            )
         return None
 
 

@@ -120,7 +120,7 @@ class VideoClassificationAnswers(answers.Answers):
                     "the records of task.*_data.input_path cannot be decoded, "
                     f"{answers.own_words(error, words)}: write them again with {self.records_from}."
                 )
-        return None
+        return super().explain(error)
 
     def scores(self, logits: tf.Tensor) -> tf.Tensor:
         """What an export makes of logits: what tfm's steps of the same task make of them.
