@@ -5,7 +5,6 @@ import json
 from official.core import task_factory
 
 from keras_nonlocal import errors, files
-from keras_nonlocal.analysis import cost
 from keras_nonlocal.tfm import train
 from keras_nonlocal.tfm.tasks import answers
 
@@ -40,12 +39,7 @@ def evaluate(
     """
     params = train.load_experiment(experiment, model_dir)
     of_task = answers.of(params.task)
-    try:
-        views = of_task.set_views(clips, crops)
-    except ValueError as error:
-        raise errors.UserError(
-            f"--clips and --crops {error}: leave them out for {experiment}. Received: clips={clips}, crops={crops}"
-        ) from error
+    views = of_task.set_views(clips, crops)
     data = {"drop_remainder": False, **({"input_path": input_path} if input_path else {})}
     params.override({"task": {"validation_data": data}, "trainer": {"validation_steps": -1}}, is_strict=True)
     params.lock()
@@ -70,9 +64,9 @@ def evaluate(
 
 
 def _size(model, input_shape):
-    if input_shape is None:
+    costs = train.cost_of_example(model, input_shape)
+    if costs is None:
         return {"parameters": train.parameters(model)}
-    costs = cost.cost(model, input_shape)
     return {"parameters": costs.parameters, "multiply_adds": costs.multiply_adds}
 
 

@@ -156,11 +156,11 @@ def _build(params, mode, model_dir, strategy):
 
 
 def _with_best_checkpoint(params, mode, best_metric):
-    """The configuration with what the best checkpoint is best in; a mere evaluation keeps none."""
+    """The configuration with what the best checkpoint is best in; a test keeps none."""
     trainer = params.trainer
-    if "train" not in mode and mode != "continuous_eval":
+    if mode == "eval":
         settings = {"best_checkpoint_export_subdir": ""}
-    elif trainer.best_checkpoint_eval_metric or best_metric is None:
+    elif mode == "train" or trainer.best_checkpoint_eval_metric or best_metric is None:
         settings = {}
     else:
         metric, comparison = best_metric
@@ -191,8 +191,9 @@ def _matches(input_path):
 
 
 def _print_start(params, mode, model_dir, trainer, strategy, of_task):
+    costs = cost_of_example(trainer.model, of_task.input_shape(params.task.train_data))
     print(
-        f"{mode}: {_size(trainer.model, of_task.input_shape(params.task.train_data))}; "
+        f"{mode}: {costs or f'{parameters(trainer.model):,} parameters'}; "
         f"{strategy.num_replicas_in_sync} replica(s), in {model_dir} (curves: tensorboard --logdir={model_dir})",
         flush=True,
     )
@@ -202,14 +203,17 @@ def _print_start(params, mode, model_dir, trainer, strategy, of_task):
         print(f"going on from step {step} of {params.trainer.train_steps}, {checkpoint}", flush=True)
 
 
-def _size(model, input_shape):
-    """Parameters, and what one example costs where it is one array."""
-    return f"{parameters(model):,} parameters" if input_shape is None else str(cost.cost(model, input_shape))
-
-
 def parameters(model: tf_keras.Model) -> int:
     """How many numbers a model learns, built or not: a RetinaNet's parts are built and it is not."""
     return sum(variable.shape.num_elements() for variable in model.trainable_variables)
+
+
+def cost_of_example(model: tf_keras.Model, input_shape: tuple[int, ...] | None) -> cost.Cost | None:
+    """What one example costs; None if it is more than an array, or the model cannot be walked through."""
+    try:
+        return None if input_shape is None else cost.cost(model, input_shape)
+    except ValueError:
+        return None
 
 
 class _TrainProgress:

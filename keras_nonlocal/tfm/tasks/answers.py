@@ -72,10 +72,13 @@ class Answers:
           {"clips": ..., "crops": ...} as they are now, empty for a task without views.
 
         Raises:
-          ValueError: if the task has none, and some are asked for.
+          UserError: if the task has none, and some are asked for.
         """
         if (clips, crops) != (None, None):
-            raise ValueError("are for videos, which this task has none of")
+            raise errors.UserError(
+                "--clips and --crops are for videos, of which this task has none: leave them out. "
+                f"Received: clips={clips}, crops={crops}"
+            )
         return {}
 
     def explain(self, error: tf.errors.OpError) -> str | None:
