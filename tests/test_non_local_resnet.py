@@ -173,7 +173,8 @@ def test_a_network_comes_back(kind, form, tmp_path):
     assert again.output_specs == model.output_specs
 
 
-@pytest.mark.parametrize("kind", ["2d", pytest.param("3d", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["2d", "3d"])
 def test_a_network_comes_back_from_a_saved_model(kind, tmp_path):
     # With a regularizer tfm's own ResNet does not load into tf_keras again either.
     model, x = network(kind)
@@ -269,22 +270,28 @@ def norms(model):
     return [part for part in parts if isinstance(part, tf_keras.layers.BatchNormalization) and part.weights]
 
 
+RESNET_D = dict(resnetd_shortcut=True, stem_type="v1", se_ratio=0.25)
+GROUPED = dict(groups=4, width_per_group=16)
+
+
 @pytest.mark.parametrize(
-    "kind", ["residual", pytest.param("bottleneck", marks=pytest.mark.slow), "grouped", "resnet_d", "clips"]
+    "arguments",
+    [
+        pytest.param({"model_id": 18}, id="residual"),
+        pytest.param({"model_id": 50, **RESNET_D, **GROUPED}, id="grouped_resnet_d"),
+        pytest.param(None, id="clips"),
+        pytest.param({"model_id": 50}, id="bottleneck", marks=pytest.mark.slow),
+        pytest.param({"model_id": 50, **RESNET_D}, id="resnet_d", marks=pytest.mark.slow),
+        pytest.param({"model_id": 50, **GROUPED}, id="grouped", marks=pytest.mark.slow),
+    ],
 )
-def test_norms_fold_for_serving(kind):
+def test_norms_fold_for_serving(arguments):
     placed = {"non_local": {"res2": [0], "res4": [1]}}
-    if kind == "clips":
+    if arguments is None:
         gating = [True, False, True, False]
         model = NonLocalResNet3D(50, [1] * 4, KERNELS, use_self_gating=gating, se_ratio=0.25, **placed)
         x = images(1, 4, 32, 32, 3)
     else:
-        arguments = {
-            "residual": {"model_id": 18},
-            "bottleneck": {"model_id": 50},
-            "grouped": {"model_id": 50, "groups": 4, "width_per_group": 16},
-            "resnet_d": {"model_id": 50, "resnetd_shortcut": True, "stem_type": "v1", "se_ratio": 0.25},
-        }[kind]
         model = NonLocalResNet(depth_multiplier=0.25, **arguments, **placed)
         x = images(1, 64, 64, 3)
     randomize(model)
