@@ -106,23 +106,20 @@ def sum_of_random_numbers():
     )  # fmt: skip
 
 
+def write_records(path, numbers):
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for x in numbers:
+            features = {
+                name: tf.train.Feature(float_list=tf.train.FloatList(value=values))
+                for name, values in {"x": x, "y": [x.sum()]}.items()
+            }
+            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+    return str(path)
+
+
 @pytest.fixture
 def records(tmp_path):
-    generator = np.random.default_rng(0)
-    with tf.io.TFRecordWriter(f"{tmp_path}/numbers.tfrecord") as writer:
-        for x in generator.normal(size=(10, 3)):
-            features = {"x": x, "y": [x.sum()]}
-            writer.write(
-                tf.train.Example(
-                    features=tf.train.Features(
-                        feature={
-                            name: tf.train.Feature(float_list=tf.train.FloatList(value=values))
-                            for name, values in features.items()
-                        }
-                    )
-                ).SerializeToString()
-            )
-    return f"{tmp_path}/numbers.tfrecord"
+    return write_records(tmp_path / "numbers.tfrecord", np.random.default_rng(0).normal(size=(10, 3)))
 
 
 @pytest.mark.parametrize("best", ["error", "loss"])
@@ -151,6 +148,8 @@ def test_a_task_of_its_own_is_trained_evaluated_and_exported(best, records, tmp_
     assert (result["best_metric"], result["metrics"], result["multiply_adds"]) == (best, ["loss", "error"], 3)
     assert result == json.loads((tmp_path / "test.json").read_text())
     assert evaluate.summary(result).startswith(f"loss {result['loss']:.4g}  error {result['error']:.4g} at step 3; 4 ")
+    easy = write_records(tmp_path / "zeros.tfrecord", np.zeros((4, 3)))
+    assert evaluate.evaluate("sum_of_random_numbers", folder, easy)["error"] < info["error"]
     assert json.loads((pathlib.Path(folder) / "best" / "info.json").read_text()) == info, "a test changes no best"
     with pytest.raises(errors.UserError, match="--clips and --crops are for videos.*Received: clips=2, crops=None"):
         evaluate.evaluate("sum_of_random_numbers", folder, clips=2)
