@@ -15,13 +15,13 @@ ROOMS = (
     "ground",
     "ops",
     "layers",
+    "paper",
     "models",
     "surgery",
     "analysis",
     "weights",
     "data",
     "serving",
-    "paper",
     "tfm",
     "demo",
     "commands",
@@ -35,7 +35,7 @@ FORBIDDEN = {
     "analysis": {"models", "weights"},
     "data": {"ops", "layers", "models", "surgery", "analysis", "weights"},
     "serving": {"ops", "layers", "models", "surgery", "analysis", "weights"},
-    "paper": {"layers", "surgery", "analysis", "weights", "data", "serving"},
+    "paper": {*GROUND, "ops", "layers"},
 }
 
 

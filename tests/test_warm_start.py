@@ -16,8 +16,9 @@ from official.vision.configs import common, image_classification
 from official.vision.modeling.backbones import factory, resnet
 
 from keras_nonlocal import errors
-from keras_nonlocal.tfm import configs, warm_start
-from keras_nonlocal.tfm.tasks import video_input
+from keras_nonlocal.tfm import warm_start
+from keras_nonlocal.tfm.backbones import configs
+from keras_nonlocal.tfm.tasks import video_classification, video_input
 from keras_nonlocal.tfm.warm_start import checkpoints, image_resnets
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -58,7 +59,7 @@ def image_model(model_id=18, **network):
 def clip_model(kind, **network):
     network = {"video_resnet": configs.VideoResNet, "non_local_resnet_3d": configs.NonLocalResNet3D}[kind](**network)
     backbone = configs.Backbone3D(type=kind, **{kind: network})
-    return configs.VideoClassificationModel(backbone=backbone, norm_activation=NORM)
+    return video_classification.VideoClassificationModel(backbone=backbone, norm_activation=NORM)
 
 
 def as_tfm_reads(model_config, folder):

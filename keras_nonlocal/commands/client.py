@@ -7,7 +7,7 @@
 
 from absl import flags
 
-from keras_nonlocal.serving import compare
+from keras_nonlocal.serving import compare, constants
 
 flags.DEFINE_string("video", None, "Video file to classify.", required=True)
 flags.DEFINE_string("model_name", None, "Name of the served model.", required=True)
@@ -18,7 +18,7 @@ flags.DEFINE_integer("top", 5, "How many classes to print.", lower_bound=1)
 flags.DEFINE_integer(
     "stride", None, "Distance of the frames sent, as in training; default spreads them over the video.", lower_bound=1
 )
-flags.DEFINE_string("signature", "serving_default", "Served function to call.")
+flags.DEFINE_string("signature", constants.DEFAULT_SIGNATURE, "Served function to call.")
 FLAGS = flags.FLAGS
 
 

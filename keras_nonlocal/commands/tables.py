@@ -7,26 +7,23 @@ Networks are built and counted, not trained: some minutes for all of them. --wri
 of every row again.
 """
 
-import pathlib
-
 from absl import flags
 
+from keras_nonlocal import configs, files
 from keras_nonlocal.tfm.experiments import paper, paper_tables
 
 flags.DEFINE_enum("format", "text", paper_tables.FORMATS, "Of the tables.")
 flags.DEFINE_multi_enum("table", None, list(paper_tables.TABLES), "Tables to print, such as 2e; default all.")
-flags.DEFINE_bool("write_configs", False, "Only write training/configs/paper/*.yaml.")
+flags.DEFINE_bool("write_configs", False, "Only write keras_nonlocal/configs/paper/*.yaml again.")
 FLAGS = flags.FLAGS
 
 
 def main(_):
     if FLAGS.write_configs:
         for name in paper.names():
-            path = pathlib.Path(paper.config_file(name))
-            if path.parent.name != "paper":
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(paper.config_text(name))
+            file = paper.config_file(name)
+            if file.startswith("paper/"):
+                files.write_text(configs.path(file), paper.config_text(name))
         return
     for text in paper_tables.tables(FLAGS.table, FLAGS.format):
         print(text, end="\n\n", flush=True)

@@ -10,7 +10,7 @@ from official.core import task_factory
 from keras_nonlocal import errors
 from keras_nonlocal.analysis import attention_maps
 from keras_nonlocal.data.records import writer
-from keras_nonlocal.demo import clips, curves
+from keras_nonlocal.demo import clips, curves, experiments  # noqa: F401  (registers what it loads)
 from keras_nonlocal.tfm import train
 from keras_nonlocal.tfm.tasks import video_input
 
@@ -21,7 +21,7 @@ def table(work_dir):
     """The models side by side, as Markdown.
 
     Args:
-      work_dir: folder with <model>/test.json of training/evaluate.py and seconds.json, {model: seconds of training}.
+      work_dir: folder with <model>/test.json of keras-nonlocal evaluate and seconds.json, {model: seconds of training}.
 
     Returns:
       The lines (str).
@@ -98,7 +98,7 @@ def _right_answer(model, data):
 def _read(path):
     result = writer.read_json(path)
     if result is None:
-        raise errors.UserError(f"{path} is not there: let training/demo.py run to its end first.")
+        raise errors.UserError(f"{path} is not there: let keras-nonlocal demo run to its end first.")
     return result
 
 

@@ -8,6 +8,7 @@ import time
 from keras_nonlocal import errors, files
 from keras_nonlocal.demo import stages
 from keras_nonlocal.demo.processes import command, run, running, show, side_by_side
+from keras_nonlocal.serving import constants
 
 EXPERIMENTS = "keras_nonlocal.demo.experiments"
 
@@ -119,7 +120,7 @@ def _serve_and_predict(base_path, videos, labels):
                 break
         if not ports:
             raise errors.UserError(f"the server ended with exit code {server.wait()}.")
-        for index, signature in ((0, "tf_example"), (1, "serving_default")):
+        for index, signature in ((0, constants.TF_EXAMPLE_SIGNATURE), (1, constants.DEFAULT_SIGNATURE)):
             run(
                 command(
                     "client",

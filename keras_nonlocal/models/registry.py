@@ -1,5 +1,6 @@
 """The paper's networks by name, as Keras 3 models."""
 
+from keras_nonlocal import paper
 from keras_nonlocal.models import c2d, presets
 
 
@@ -26,9 +27,9 @@ def get(name, /, input_shape=(32, 224, 224, 3), **overrides):
 
     Wang et al., "Non-local Neural Networks", CVPR 2018, section 4 and Tables 2 to 4.
     """
-    preset = presets.find(name)
-    arguments = {"name": name, "depth": preset.depth, **preset.arguments, **overrides}
-    arguments["non_local_block"] = {**preset.non_local_block, **(overrides.get("non_local_block") or {})}
+    network = presets.find(name)
+    arguments = {"name": name, "depth": network.depth, **presets.arguments(network), **overrides}
+    arguments["non_local_block"] = {**network.non_local_block, **(overrides.get("non_local_block") or {})}
     return c2d.c2d_or_i3d(input_shape=input_shape, **arguments)
 
 
@@ -43,7 +44,7 @@ def list():
     >>> "c2d_r50" in keras_nonlocal.models.list()
     True
     """
-    return tuple(presets.PRESETS)
+    return tuple(paper.NETWORKS)
 
 
 def describe(name):
@@ -61,6 +62,6 @@ def describe(name):
     Example:
 
     >>> print(keras_nonlocal.models.describe("nl_c2d_r50_1_res3"))
-    C2D ResNet-50 with 1 non-local block (res3 [2]): Table 2(b), res3
+    C2D ResNet-50 with 1 non-local block (res3 [2]): Table 2(b), R50 res3
     """
-    return presets.find(name).description
+    return presets.description(presets.find(name))

@@ -262,7 +262,7 @@ def _late(address, reason):
 
 def _unreachable(address, reason):
     return UserError(
-        f"no model server answers at {address} ({reason}); start one with saved_models/serve.py, or check the address"
+        f"no model server answers at {address} ({reason}); start one with keras-nonlocal serve, or check the address"
     )
 
 

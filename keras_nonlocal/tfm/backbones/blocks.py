@@ -14,7 +14,7 @@ from keras_nonlocal.tfm import layers
 BASE_WIDTH = 64  # channels a group for which a grouped block is as wide as tfm's own
 
 
-class _HoldsNonLocal(FlavourMixin):
+class _WithNonLocal(FlavourMixin):
     """A residual block that ends in a non-local block; put before a block of tfm in a class.
 
     The non-local block has the batch norm and the weight decay of the residual one, biases included, unless
@@ -52,7 +52,7 @@ class _HoldsNonLocal(FlavourMixin):
 
 
 @tf_keras.utils.register_keras_serializable("keras_nonlocal")
-class NonLocalResidualBlock(_HoldsNonLocal, nn_blocks.ResidualBlock):
+class NonLocalResidualBlock(_WithNonLocal, nn_blocks.ResidualBlock):
     """tfm's ResidualBlock (two 3x3 convolutions), then a non-local block; it starts as the residual block alone.
 
     Args:
@@ -77,7 +77,7 @@ class NonLocalResidualBlock(_HoldsNonLocal, nn_blocks.ResidualBlock):
 
 
 @tf_keras.utils.register_keras_serializable("keras_nonlocal")
-class NonLocalBottleneckBlock(_HoldsNonLocal, nn_blocks.BottleneckBlock):
+class NonLocalBottleneckBlock(_WithNonLocal, nn_blocks.BottleneckBlock):
     """tfm's BottleneckBlock, then a non-local block; as NonLocalResidualBlock, with 4 * filters channels out.
 
     Example:
@@ -140,7 +140,7 @@ class GroupedBottleneckBlock(FlavourMixin, nn_blocks.BottleneckBlock):
 
 
 @tf_keras.utils.register_keras_serializable("keras_nonlocal")
-class NonLocalGroupedBottleneckBlock(_HoldsNonLocal, GroupedBottleneckBlock):
+class NonLocalGroupedBottleneckBlock(_WithNonLocal, GroupedBottleneckBlock):
     """GroupedBottleneckBlock, then a non-local block; as NonLocalBottleneckBlock.
 
     Example:
@@ -153,7 +153,7 @@ class NonLocalGroupedBottleneckBlock(_HoldsNonLocal, GroupedBottleneckBlock):
 
 
 @tf_keras.utils.register_keras_serializable("keras_nonlocal")
-class NonLocalBottleneckBlock3D(_HoldsNonLocal, nn_blocks_3d.BottleneckBlock3D):
+class NonLocalBottleneckBlock3D(_WithNonLocal, nn_blocks_3d.BottleneckBlock3D):
     """tfm's BottleneckBlock3D, then a non-local block; it starts as the residual block alone.
 
     Args:

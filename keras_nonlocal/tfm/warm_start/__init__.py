@@ -1,4 +1,4 @@
-"""Starts a network with non-local blocks from the weights of one without: what `training/warm_start.py` calls."""
+"""Starts a network with non-local blocks from the weights of one without: what `keras-nonlocal warm_start` calls."""
 
 import copy
 import dataclasses
@@ -11,8 +11,7 @@ from official.vision.modeling.backbones import factory, resnet, resnet_3d
 
 from keras_nonlocal import errors, files
 from keras_nonlocal.layers.non_local import NonLocalMixin
-from keras_nonlocal.tfm import configs
-from keras_nonlocal.tfm.backbones import video_resnet
+from keras_nonlocal.tfm.backbones import configs, video_resnet
 from keras_nonlocal.tfm.warm_start import checkpoints, image_resnets
 
 STRIDES_DIFFER = (

@@ -1,9 +1,9 @@
-"""tfm configurations of the video networks; the words are those of NonLocal3D and models.video_resnet."""
+"""The backbones' configurations; the words are those of NonLocal2D, NonLocal3D and models.video_resnet."""
 
 import dataclasses
 
 from official.modeling import hyperparams
-from official.vision.configs import backbones, backbones_3d, common, video_classification
+from official.vision.configs import backbones, backbones_3d
 
 
 @dataclasses.dataclass
@@ -99,47 +99,3 @@ class Backbone(backbones.Backbone):
 
     type: str | None = "non_local_resnet"
     non_local_resnet: NonLocalResNet = dataclasses.field(default_factory=NonLocalResNet)
-
-
-@dataclasses.dataclass
-class VideoClassificationModel(video_classification.VideoClassificationModel):
-    """tfm's video classifier with the batch norm and dropout of the paper."""
-
-    backbone: Backbone3D = dataclasses.field(default_factory=Backbone3D)
-    norm_activation: common.NormActivation = dataclasses.field(
-        default_factory=lambda: common.NormActivation(norm_momentum=0.9, norm_epsilon=1e-5, use_sync_bn=False)
-    )
-    dropout_rate: float = 0.5
-
-
-@dataclasses.dataclass
-class DataConfig(video_classification.DataConfig):
-    """tfm's video data with the augmentation of the paper.
-
-    Args:
-      min_image_size: the short side of test frames, and the least one of training frames, in pixels.
-      max_image_size: the largest short side of training frames.
-      random_flip: mirror half of the training clips.
-    """
-
-    min_image_size: int = 256
-    max_image_size: int = 320
-    random_flip: bool = True
-
-
-@dataclasses.dataclass
-class VideoClassificationTask(video_classification.VideoClassificationTask):
-    """tfm's video classification on our data and networks.
-
-    Args:
-      init_checkpoint_modules: "all" and "backbone" as in tfm; "trunk" reads a backbone without non-local blocks into
-        one that has them, and leaves those at the identity they start as.
-    """
-
-    model: VideoClassificationModel = dataclasses.field(default_factory=VideoClassificationModel)
-    train_data: DataConfig = dataclasses.field(
-        default_factory=lambda: DataConfig(is_training=True, drop_remainder=True)
-    )
-    validation_data: DataConfig = dataclasses.field(
-        default_factory=lambda: DataConfig(is_training=False, drop_remainder=False)
-    )
