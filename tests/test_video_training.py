@@ -224,9 +224,11 @@ def test_both_signatures_answer_as_the_model(data, learned, published):
     np.testing.assert_allclose(by_example["probabilities"][0], tf.nn.softmax(expected)[0], atol=0.1)
     np.testing.assert_allclose(by_example["probabilities"][0], by_example["probabilities"][1], atol=1e-6)
     np.testing.assert_array_equal(again["logits"], by_grpc["logits"])
+    assert not _operations(published) & NORMS, "they are folded"
 
 
-def test_norms_are_folded_by_default(trained, published, tmp_path):
+@pytest.mark.slow
+def test_norms_are_left_alone_on_request(trained, published, tmp_path):
     unfolded = export.export_run("non_local_c2d_demo", trained, str(tmp_path / "demo"), fold_norms=False)
     clip = tf.random.stateless_uniform([1, *_clip_shape(trained)], [1, 1], 0, 256, tf.int32)
     served = [tf.saved_model.load(path) for path in (published, unfolded)]
