@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Any
 
 import tensorflow as tf
 
@@ -14,7 +15,7 @@ class FlavourMixin:
 
     _keras = None  # the Keras package that the layer belongs to
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         backend = self._keras.backend.backend()  # of tf_keras always TensorFlow
         if backend != "tensorflow":
             raise RuntimeError(

@@ -9,11 +9,14 @@
 | sorted | concatenation | N + M | 1024 keys and more, more than the softmax forms' bytes, or sizes not known |
 """
 
+from typing import Literal
+
 import tensorflow as tf
 
 from keras_nonlocal.ops import limits, pairwise, relu_sums, softmax_attention
 from keras_nonlocal.ops.positions import dims
 
+Implementation = Literal["auto", "dense", "one_piece", "chunked", "associated", "sorted"]
 # Fewer keys are summed sooner than sorted.
 SORTED_KEYS = 1024
 # Examples a device that a batch of unknown size is taken to have.

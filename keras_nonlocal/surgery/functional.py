@@ -1,4 +1,7 @@
-"""Reads the graph of a functional model, of either Keras, and builds it again with other layers."""
+"""Reads the graph of a functional model, of either Keras, and builds it again with other layers.
+
+Neither Keras shows its graph in public. This is the one module that knows what they call it inside.
+"""
 
 import dataclasses
 import sys
@@ -50,6 +53,11 @@ def graph(model):
         return None
     holder = getattr(model, "_functional", None) or model  # Keras 3 keeps a sequential model's graph apart
     return holder if getattr(holder, "_nodes_by_depth", None) else None
+
+
+def sublayers(layer):
+    """The layers right inside a layer, of either Keras."""
+    return list(layer._flatten_layers(include_self=False, recursive=False))
 
 
 def calls(graph):
