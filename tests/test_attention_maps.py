@@ -64,6 +64,6 @@ def test_a_picture_shows_the_query_its_keys_and_how_much_each_has():
     (arrow,) = (artist for artist in figure.artists if isinstance(artist, ConnectionPatch))
     assert arrow.xy1 == (5.0, 35.0) and arrow.xy2 == (30.0, 10.0)
     assert arrow.coords1 is figure.axes[1].transData and arrow.coords2 is figure.axes[0].transData
-    assert [axis.get_title() for axis in figure.axes] == ["t = 0: 75 %", "t = 1: 25 %"]
+    assert figure.axes[0].get_title() == "t = 0: 75 % of the attention"
     heat = [axis.images[1].get_array()[..., 3] for axis in figure.axes]
     assert heat[0][0, 1] == pytest.approx(3 * heat[1][1, 1]) and np.count_nonzero(heat) == 2

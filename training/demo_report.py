@@ -7,7 +7,6 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Its lines are not for people; its errors are exceptions.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # oneDNN's kernels, off by default on CPUs without AVX-512
-os.environ.setdefault("MPLBACKEND", "Agg")
 
 from absl import app, flags  # noqa: E402
 
@@ -21,15 +20,13 @@ FLAGS = flags.FLAGS
 @errors.exit_on_user_error
 def main(_):
     console.quiet(FLAGS)
-    pictures = {
-        os.path.join(FLAGS.work_dir, "curves.png"): report.draw_curves,
-        os.path.join(FLAGS.work_dir, "attention.png"): report.draw_attention,
-    }
+    curves, attention = (os.path.join(FLAGS.work_dir, name) for name in ("curves.png", "attention.png"))
     table = report.table(FLAGS.work_dir)
-    for path, draw in pictures.items():
-        draw(FLAGS.work_dir, path)
+    report.draw_curves(FLAGS.work_dir, curves)
+    seen = report.draw_attention(FLAGS.work_dir, attention)
     print(table)
-    print("pictures:", *pictures)
+    print(seen)
+    print("pictures:", curves, attention)
 
 
 if __name__ == "__main__":

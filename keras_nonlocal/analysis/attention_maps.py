@@ -1,7 +1,6 @@
 """What the queries of a non-local block attend to while a model looks at a clip; `plot` draws it."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,7 +39,7 @@ class AttentionMap:
         """How much of every query's attention lies on some of the keys.
 
         Args:
-          keys: boolean, shaped as the key grid, True for those that count.
+          keys: shaped as the key grid, how much of each counts: booleans, or numbers from 0 to 1.
 
         Returns:
           Shaped as the query grid, from 0 to 1: the absolute weights on these keys, of those on all. A query without
@@ -48,7 +47,7 @@ class AttentionMap:
         """
         sizes = np.abs(self.weights)
         total = sizes.sum(axis=1)
-        counted = sizes @ np.asarray(keys, bool).reshape(-1)
+        counted = sizes @ np.asarray(keys, sizes.dtype).reshape(-1)
         return np.divide(counted, total, out=np.zeros_like(total), where=total > 0).reshape(self.query_grid)
 
     def share_of_other_frames(self) -> np.ndarray:
@@ -66,7 +65,7 @@ def find_blocks(model: Any) -> list[str]:
     return [layer.name for layer in model.layers if isinstance(layer, NonLocalMixin) and layer.rank == 3]
 
 
-def attention_map(model: Any, block: str, clip: np.ndarray | Sequence) -> AttentionMap:
+def attention_map(model: Any, block: str, clip: np.ndarray) -> AttentionMap:
     """The attention of a non-local block while the model looks at a clip.
 
     Args:
@@ -87,11 +86,16 @@ def attention_map(model: Any, block: str, clip: np.ndarray | Sequence) -> Attent
     >>> len(attention_maps.attention_map(model, "res3_1_nonlocal", clip).strongest(t=1, y=4, x=4, count=20))
     20
     """
+    return of_batch(model, block, np.asarray(clip)[None])[0]
+
+
+def of_batch(model: Any, block: str, clips: np.ndarray) -> list[AttentionMap]:
+    """The attention of a non-local block on each of several clips, (B, T, H, W, 3); otherwise as attention_map."""
     blocks = find_blocks(model)
     if block not in blocks:
         raise ValueError(f"`block` must be a 3D non-local block of the model: {blocks}. Received: block={block!r}")
     layer = model.get_layer(block)
-    features = functional.flavour(model).Model(model.input, layer.input)(np.asarray(clip)[None])
+    features = functional.flavour(model).Model(model.input, layer.input)(clips)
     grid = tuple(features.shape[1:-1])
     if layer.sets(grid)[0] > 1:
         raise ValueError(
@@ -99,4 +103,4 @@ def attention_map(model: Any, block: str, clip: np.ndarray | Sequence) -> Attent
             f"Received: block={block!r} of extent {layer.extent!r}, group_frames={layer.group_frames}"
         )
     _, attention = layer(features, training=False, return_attention_scores=True)
-    return AttentionMap(np.asarray(attention[0]), grid, layer.key_grid(grid))
+    return [AttentionMap(weights, grid, layer.key_grid(grid)) for weights in np.asarray(attention)]

@@ -26,8 +26,8 @@ def new_figure(columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
 def draw_attention(frames: np.ndarray, attention: AttentionMap, query: Cell, count: int = 20) -> Any:
     """Draws what a query attends to: a heat map over the frames, and as in the paper's Fig. 3 arrows to its keys.
 
-    The frames stand side by side, each with its share of the query's attention. Red is the query, the more orange a
-    cell the more of the attention it has, and arrows go to the strongest keys.
+    The frames stand side by side, each with its share of the query's attention. The query is a red dot, red arrows go
+    from it to the strongest keys, and the more orange a cell the more of the attention it has.
 
     Args:
       frames: (T, H, W, 3) uint8, one frame for each step of the block's time axis.
@@ -43,7 +43,7 @@ def draw_attention(frames: np.ndarray, attention: AttentionMap, query: Cell, cou
     >>> uniform = attention_maps.AttentionMap(np.full([2 * 4 * 4, 2 * 2 * 2], 1 / 8), (2, 4, 4), (2, 2, 2))
     >>> figure = plot.draw_attention(np.zeros([2, 40, 40, 3], "uint8"), uniform, query=(1, 3, 0))
     >>> [axis.get_title() for axis in figure.axes]
-    ['t = 0: 50 %', 't = 1: 50 %']
+    ['t = 0: 50 % of the attention', 't = 1: 50 % of the attention']
     """
     steps, height, width, _ = frames.shape
     figure, axes = new_figure(steps, (3 * steps, 3.6))
@@ -55,19 +55,19 @@ def draw_attention(frames: np.ndarray, attention: AttentionMap, query: Cell, cou
         orange = np.broadcast_to([1.0, 0.55, 0.0], (*cells.shape, 3))
         alpha = 0.8 * cells / max(heat.max(), np.finfo(float).tiny)
         axis.imshow(np.dstack([orange, alpha]), **where)
-        axis.set_title(f"t = {t}: {shares[t]:.0%}".replace("%", " %"), fontsize=11)
+        axis.set_title(f"t = {t}: {100 * shares[t]:.0f} % of the attention", fontsize=11)
         axis.set_axis_off()
     _draw_arrows(figure, axes, attention, query, count, (height, width))
-    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.02, top=0.8, wspace=0.03)
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.02, top=0.78, wspace=0.03)
     return figure
 
 
-def outline(axis: Any, cell: tuple[int, int], grid: tuple[int, int], size: tuple[int, int], **style: Any) -> None:
-    """Draws the border of a grid's cell (y, x) into a picture of size (height, width)."""
+def outline(axis: Any, centre: tuple[int, int], side: int) -> None:
+    """Draws a dashed square, `side` pixels wide around the pixel (y, x), into a frame of `draw_attention`."""
     from matplotlib.patches import Rectangle
 
-    h, w = size[0] / grid[0], size[1] / grid[1]
-    axis.add_patch(Rectangle((cell[1] * w, cell[0] * h), w, h, fill=False, **style))
+    corner = [pixel - side // 2 for pixel in reversed(centre)]
+    axis.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="white", linestyle="--", linewidth=1.2))
 
 
 def _draw_arrows(figure, axes, attention, query, count, size):
@@ -84,9 +84,9 @@ def _draw_arrows(figure, axes, attention, query, count, size):
             coordsB=axes[t].transData,
             arrowstyle="-|>",
             mutation_scale=12,
-            color="orange",
+            color="red",
             linewidth=0.8 + 2 * strength,
-            alpha=0.5 + 0.5 * strength,
+            alpha=0.1 + 0.9 * strength,
         )
         figure.add_artist(arrow)
     axes[query[0]].plot(*start, "o", color="red", markersize=9)
