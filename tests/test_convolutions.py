@@ -113,7 +113,8 @@ def test_mixed_precision(flavour, policy):
 
 @flavours
 def test_sizes_may_be_unknown(flavour):
-    for kernel, strides, padding in half(flavour, KINDS):
+    skips = ((1, 3, 3), (3, 1, 2), "same")  # frames that no window takes, which is a negative padding
+    for kernel, strides, padding in half(flavour, [*KINDS, skips]):
         ours, own = pair(flavour, kernel, strides, padding)
         expected = run(own, data())
         for known in ((None,) * 4 + (3,), (2, None, 7, 6, 3), (None, 5, None, None, 3)):

@@ -157,6 +157,11 @@ def test_only_the_keras_3_rooms_need_keras():
     }
 
 
+def test_one_module_draws():
+    """The rest of the package asks it for figures, so that matplotlib is named, and missed, in one place."""
+    assert [path for path in MODULES if _imports_any(path, "matplotlib")] == [PACKAGE / "analysis" / "plot.py"]
+
+
 def test_tfm_layers_do_not_need_official():
     assert not _imports_any(PACKAGE / "tfm" / "layers.py", "official", "keras")
 

@@ -361,3 +361,12 @@ def test_models_that_are_not_functional_are_named():
     for wrong in (tf.Module(), keras.layers.Dense(2), None):
         with pytest.raises(TypeError, match="`model` must be a model of keras or tf_keras"):
             surgery.fold_norms(wrong)
+
+
+@pytest.mark.parametrize("change", [lambda block: block.out.enable_lora(2), lambda block: block.theta.quantize("int8")])
+def test_a_block_that_keras_has_changed_inside_is_named(change):
+    inputs = keras.Input((4, 4, 6))
+    model = keras.Model(inputs, FLAVOURS["keras"].layers.NonLocal2D(name="block")(inputs))
+    change(model.get_layer("block"))
+    with pytest.raises(ValueError, match="'block', with other weights .* fold the norms before that"):
+        surgery.fold_norms(model)

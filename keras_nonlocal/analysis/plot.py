@@ -17,9 +17,7 @@ def new_figure(columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
     Returns:
       The Figure, and an array of `columns` axes.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size)
+    figure = _matplotlib().figure.Figure(figsize=size)
     return figure, figure.subplots(1, columns, squeeze=False)[0]
 
 
@@ -64,20 +62,25 @@ def draw_attention(frames: np.ndarray, attention: AttentionMap, query: Cell, cou
 
 def outline(axis: Any, centre: tuple[int, int], side: int) -> None:
     """Draws a dashed square, `side` pixels wide around the pixel (y, x), into a frame of `draw_attention`."""
-    from matplotlib.patches import Rectangle
-
     corner = [pixel - side // 2 for pixel in reversed(centre)]
-    axis.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="white", linestyle="--", linewidth=1.2))
+    square = _matplotlib().patches.Rectangle(corner, side, side, fill=False, edgecolor="white", linestyle="--")
+    axis.add_patch(square)
+
+
+def _matplotlib():
+    """The package, which is imported when the first picture is drawn."""
+    import matplotlib.figure
+    import matplotlib.patches
+
+    return matplotlib
 
 
 def _draw_arrows(figure, axes, attention, query, count, size):
-    from matplotlib.patches import ConnectionPatch
-
     start = _centre(query[1:], attention.query_grid[1:], size)
     keys = attention.strongest(*query, count)
     for (t, y, x), weight in keys:
         strength = (weight / keys[0][1]) ** 0.5  # one strong key must not make the others invisible
-        arrow = ConnectionPatch(
+        arrow = _matplotlib().patches.ConnectionPatch(
             xyA=start,
             coordsA=axes[query[0]].transData,
             xyB=_centre((y, x), attention.key_grid[1:], size),

@@ -70,34 +70,33 @@ def draw_attention(work_dir, path, count=10):
     right = np.flatnonzero((answers == labels) & (labels == clips.LABELS.index("same")))
     if not right.size:
         raise errors.UserError(
-            f"{work_dir} holds a model that answers none of {len(shown)} clips of one class twice right: train it for "
-            "longer before its attention is drawn."
+            f"{work_dir} holds a model that answers no clip of one class twice right, of {len(shown)} clips: train it "
+            "for longer before its attention is drawn."
         )
-    backbone = model.backbone
+    first, frames, backbone = right[0], shown.shape[1], model.backbone
     maps = {block: attention_maps.of_batch(backbone, block, inputs) for block in attention_maps.find_blocks(backbone)}
-    frames = shown.shape[1]
     block, _ = attention.choose_block(maps, places, frames)
     looks = [attention.look(each, digits, frames) for each, digits in zip(maps[block], places, strict=True)]
-    index, seen = right[0], looks[right[0]]
+    seen = looks[first]
     # A step of the block's time axis is the maximum over several frames, and so is what stands for it here.
-    steps = shown[index].reshape(maps[block][index].query_grid[0], -1, *shown.shape[2:]).max(axis=1)
-    figure = plot.draw_attention(steps, maps[block][index], seen.query, count)
-    for t, y, x in places[index]:
+    steps = shown[first].reshape(maps[block][first].query_grid[0], -1, *shown.shape[2:]).max(axis=1)
+    figure = plot.draw_attention(steps, maps[block][first], seen.query, count)
+    for t, y, x in places[first]:
         plot.outline(figure.axes[t * len(steps) // frames], (y, x), clips.DIGIT)
-    names = ("early", "late")
-    on, other = names[seen.digit], names[1 - seen.digit]
-    shares = (
-        f"{_percent(seen.elsewhere)} of its attention in other frames, {_percent(seen.on_other)} on the {other} one"
+    on, other = ("early", "late")[seen.digit], ("late", "early")[seen.digit]
+    elsewhere, on_other = _percent(seen.elsewhere), _percent(seen.on_other)
+    figure.suptitle(
+        f"Where the {on} digit (red dot) looks: {elsewhere} of its attention in other frames, {on_other} on the "
+        f"{other} one\nBy rule: the block in which digits look most at other frames, "
+        f"{block}, and the position that does so most",
+        fontsize=11,
     )
-    rule = f"By rule: the block in which digits look most at other frames, {block}, and the position that does so most"
-    figure.suptitle(f"Where the {on} digit (red dot) looks: {shares}\n{rule}", fontsize=11)
     figure.savefig(path, dpi=110)
-    elsewhere, on_other = np.mean([(each.elsewhere, each.on_other) for each in looks], axis=0)
+    mean = np.mean([(each.elsewhere, each.on_other) for each in looks], axis=0)
     return (
-        f"attention in {block}: of {seen.query} on the {on} digit {_percent(seen.elsewhere)} in other frames, "
-        f"{_percent(seen.on_other)} on the {other} digit; chosen so in {len(looks)} test clips, on average "
-        f"{_percent(elsewhere)} and {_percent(on_other)} (spread evenly {_percent(seen.even[0])} and "
-        f"{_percent(seen.even[1])})"
+        f"attention in {block}: of {seen.query} on the {on} digit {elsewhere} in other frames, {on_other} on the "
+        f"{other} digit; chosen so in {len(looks)} test clips, on average {_percent(mean[0])} and {_percent(mean[1])} "
+        f"(spread evenly {_percent(seen.even[0])} and {_percent(seen.even[1])})"
     )
 
 

@@ -160,12 +160,12 @@ class NonLocalMixin(FlavourMixin):
             mask = expand_mask(mask, batch, positions)
             x = tf.where(mask[..., None], x, tf.zeros_like(x))  # whatever stands in the padding, NaN included
         theta, phi, g, key_mask = self._projected(x, mask)
-        theta, phi, g = (self._sets.fold(part) for part in (theta, phi, g))  # (B, *positions, C') -> (B*S, N, C')
-        key_mask = None if key_mask is None else self._sets.fold_mask(key_mask)
+        theta, phi, g = (self._sets.to_sets(part) for part in (theta, phi, g))  # (B, *positions, C') -> (B*S, N, C')
+        key_mask = None if key_mask is None else self._sets.mask_to_sets(key_mask)
         w_out = self._kernel(self.out) if self.form.associates else None
         attention = pairwise_forms.attention(self.form, theta, phi, key_mask) if return_attention_scores else None
         y = attend.attend(self.form, theta, phi, g, key_mask, w_out, self.implementation, attention)
-        y = self._sets.unfold(y, batch, positions)
+        y = self._sets.from_sets(y, batch, positions)
         if w_out is None:
             y = _over_rows(self.out, y)
         elif self.out.bias is not None:
@@ -176,7 +176,7 @@ class NonLocalMixin(FlavourMixin):
         z = tf.ensure_shape(z, inputs.shape)
         if attention is None:
             return z
-        return z, self._sets.unfold_attention(attention, batch, positions)
+        return z, self._sets.attention_from_sets(attention, batch, positions)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -203,8 +203,9 @@ class NonLocalMixin(FlavourMixin):
         return tuple(product(sizes) for sizes in (sets, queries, keys))
 
     def folds_norm(self) -> bool:
-        """Whether the block has a norm that can become part of W_z, as any norm can that uses moving statistics."""
-        return self.norm is not None and folding.takes_norm(self.out)
+        """Whether the block has a norm that can become part of W_z, and projections that Keras has not quantized."""
+        parts = [part for part in (self.theta, self.phi, self.g, self.out) if part is not None]
+        return self.norm is not None and all(map(folding.takes_norm, parts))
 
     def without_norm(self) -> "NonLocalMixin":
         """A block of the same arguments, not built, but without norm and with a bias in W_z: see `take_folded`."""

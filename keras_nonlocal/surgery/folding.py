@@ -57,7 +57,7 @@ def fold_norms(model: Any) -> Any:
 
     Raises:
       TypeError: if `model` is no model of either Keras.
-      ValueError: if it is not functional.
+      ValueError: if it is not functional, or a layer of it cannot be copied because layers inside it are quantized.
 
     Example:
 
@@ -219,6 +219,12 @@ class _Folding:
             folding.fold(layer, self._by_linear[id(layer)].norm, copy)
         elif self._folds_itself(layer):
             copy.take_folded(layer)
+        elif len(layer.weights) != len(copy.weights):
+            raise ValueError(
+                f"`model` has a layer, {layer.name!r}, with other weights than its configuration says, as Keras makes "
+                "them by quantization or LoRA of layers inside: fold the norms before that. "
+                f"Received: {len(layer.weights)} weights, for a copy of {len(copy.weights)}"
+            )
         else:
             copy.set_weights(layer.get_weights())
 
