@@ -38,6 +38,7 @@ def draw_attention(frames: np.ndarray, attention: AttentionMap, query: Cell, cou
 
     Example:
 
+    >>> from keras_nonlocal.analysis import attention_maps, plot
     >>> uniform = attention_maps.AttentionMap(np.full([2 * 4 * 4, 2 * 2 * 2], 1 / 8), (2, 4, 4), (2, 2, 2))
     >>> figure = plot.draw_attention(np.zeros([2, 40, 40, 3], "uint8"), uniform, query=(1, 3, 0))
     >>> [axis.get_title() for axis in figure.axes]
