@@ -8,6 +8,7 @@ import tf_keras
 from blocks import FLAVOURS, FORMS
 
 from keras_nonlocal import models, surgery
+from keras_nonlocal.layers import folding
 from keras_nonlocal.layers.batch_norm import FusedBatchNormMixin
 from keras_nonlocal.layers.non_local import NonLocalMixin
 from keras_nonlocal.tfm.backbones import video_resnet as video_backbones
@@ -370,3 +371,13 @@ def test_a_block_that_keras_has_changed_inside_is_named(change):
     change(model.get_layer("block"))
     with pytest.raises(ValueError, match="'block', with other weights .* fold the norms before that"):
         surgery.fold_norms(model)
+
+
+@flavours
+def test_the_linear_activation_is_keras_own(flavour):
+    def linear(x):
+        return x * x
+
+    layers = FLAVOURS[flavour].keras.layers
+    assert folding.takes_norm(layers.Dense(2)) and folding.takes_norm(layers.Dense(2, activation="linear"))
+    assert not folding.takes_norm(layers.Dense(2, activation=linear))

@@ -10,6 +10,11 @@ HOMES = {"keras": "keras_nonlocal", "tf_keras": "keras_nonlocal.tfm.layers"}
 FLAVOURS = tuple(HOMES)
 
 
+def imported():
+    """The Keras packages that this process has imported, so that nobody need import the other one."""
+    return [sys.modules[name] for name in FLAVOURS if name in sys.modules]
+
+
 class FlavourMixin:
     """Refuses the other Keras and other backends; put before a layer of keras or tf_keras, with `_keras` set."""
 

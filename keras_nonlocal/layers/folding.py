@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_nonlocal.layers.flavour import imported
+
 # What takes a batch norm in, by the name of its class in Keras, and where its kernel has the channels of its output.
 KERNEL_AXES = {
     **dict.fromkeys(("Dense", "Conv1D", "Conv2D", "Conv3D", "SeparableConv1D", "SeparableConv2D"), (-1,)),
@@ -14,7 +16,7 @@ def takes_norm(linear):
     """Whether the kernel and the bias of this layer say all of what it computes."""
     return (
         type(linear).__name__ in KERNEL_AXES
-        and getattr(linear.activation, "__name__", None) == "linear"
+        and any(linear.activation is keras.activations.linear for keras in imported())
         and not getattr(linear, "lora_enabled", False)
         and not getattr(linear, "quantization_mode", None)
     )

@@ -4,11 +4,10 @@ Neither Keras shows its graph in public. This is the one module that knows what 
 """
 
 import dataclasses
-import sys
 
 import tensorflow as tf
 
-from keras_nonlocal.layers.flavour import FLAVOURS
+from keras_nonlocal.layers.flavour import FLAVOURS, imported
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +38,9 @@ def flavour(model):
     Raises:
       TypeError: for anything that is no model of either.
     """
-    for base in type(model).__mro__:
-        root = base.__module__.split(".")[0]
-        # It has been imported by whoever made the model, so that this module need not depend on it.
-        if root in FLAVOURS and isinstance(model, sys.modules[root].Model):
-            return sys.modules[root]
+    for keras in imported():
+        if isinstance(model, keras.Model):
+            return keras
     raise TypeError(f"`model` must be a model of keras or tf_keras. Received: model={model!r}")
 
 
