@@ -165,7 +165,17 @@ def test_what_the_serving_extra_installs_is_imported_in_one_place():
 def test_only_the_keras_3_rooms_need_keras():
     """The mathematics, the mixins, surgery and analysis are for either Keras."""
     needs = {path.relative_to(PACKAGE).as_posix() for path in MODULES if _imports_any(path, "keras")}
-    assert needs == {"layers/__init__.py", "models/c2d.py", "tfm/warm_start/image_resnets.py"}
+    assert needs == {
+        "layers/__init__.py",
+        "models/c2d.py",
+        "models/registry.py",
+        "tfm/warm_start/image_resnets.py",
+    }
+
+
+def test_one_module_draws():
+    """The rest of the package asks it for figures, so that matplotlib is named, and missed, in one place."""
+    assert [path for path in MODULES if _imports_any(path, "matplotlib")] == [PACKAGE / "analysis" / "plot.py"]
 
 
 def test_tfm_layers_do_not_need_official():

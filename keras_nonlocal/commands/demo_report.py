@@ -14,12 +14,10 @@ FLAGS = flags.FLAGS
 
 
 def main(_):
-    pictures = {
-        os.path.join(FLAGS.work_dir, "curves.png"): report.draw_curves,
-        os.path.join(FLAGS.work_dir, "attention.png"): report.draw_attention,
-    }
+    curves, attention = (os.path.join(FLAGS.work_dir, name) for name in ("curves.png", "attention.png"))
     table = report.table(FLAGS.work_dir)
-    for path, draw in pictures.items():
-        draw(FLAGS.work_dir, path)
+    report.draw_curves(FLAGS.work_dir, curves)
+    seen = report.draw_attention(FLAGS.work_dir, attention)
     print(table)
-    print("pictures:", *pictures)
+    print(seen)
+    print("pictures:", curves, attention)

@@ -1,10 +1,15 @@
 """The paper's networks by name, as Keras 3 models."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
 from keras_nonlocal import paper
 from keras_nonlocal.models import c2d, presets
 
 
-def get(name, /, input_shape=(32, 224, 224, 3), **overrides):
+def get(name: str, /, input_shape: Sequence[int | None] = (32, 224, 224, 3), **overrides: Any) -> keras.Model:
     """Builds a network of the paper's tables; weights are random, and non-local blocks the identity.
 
     Args:
@@ -33,7 +38,7 @@ def get(name, /, input_shape=(32, 224, 224, 3), **overrides):
     return c2d.c2d_or_i3d(input_shape=input_shape, **arguments)
 
 
-def list():
+def list() -> tuple[str, ...]:
     """The names of the paper's networks.
 
     Returns:
@@ -47,7 +52,7 @@ def list():
     return tuple(paper.NETWORKS)
 
 
-def describe(name):
+def describe(name: str) -> str:
     """What a network is and which rows of the paper's tables it is in, on one line.
 
     Args:

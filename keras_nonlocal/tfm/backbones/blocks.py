@@ -47,6 +47,11 @@ class _WithNonLocal(FlavourMixin):
     def call(self, inputs, training=None):
         return self.non_local(super().call(inputs, training=training), training=training)
 
+    def without_norm(self):
+        """A block of the same arguments, not built, whose non-local block has no norm where that can be folded."""
+        block = self.non_local.without_norm() if self.non_local.folds_norm() else self.non_local
+        return type(self).from_config({**self.get_config(), "non_local": block.get_config()})
+
     def get_config(self):
         return {**super().get_config(), "non_local": self.non_local.get_config()}
 
