@@ -18,7 +18,7 @@ from official.vision.modeling.backbones import factory, resnet
 from keras_nonlocal import errors
 from keras_nonlocal.tfm import configs, warm_start
 from keras_nonlocal.tfm.tasks import video_input
-from keras_nonlocal.tfm.warm_start import checkpoints, image_resnets
+from keras_nonlocal.tfm.warm_start import checkpoints, image_resnets, keras_applications, tfm_resnet
 
 ROOT = pathlib.Path(__file__).parent.parent
 FIVE = configs.Placement(res3=(1, 3), res4=(1, 3, 5))
@@ -100,7 +100,7 @@ def test_a_network_starts_as_the_plain_one(case, tmp_path):
 
 def check_report(report, backbone, folder, count_old):
     """Every variable is in the report by the name that it has in the checkpoint, with where it came from or as new."""
-    origins = {origin.name: origin for origin in report.origins}
+    rows = {row.variable: row for row in report.rows}
     suffix = "/.ATTRIBUTES/VARIABLE_VALUE"
     reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(folder)))
     saved = {
@@ -108,11 +108,11 @@ def check_report(report, backbone, folder, count_old):
         for key, shape in reader.get_variable_to_shape_map().items()
         if key.startswith("backbone/")
     }
-    assert {name: origin.parameters for name, origin in origins.items()} == saved
-    assert len(origins) == len(report.origins) == len(backbone.weights)
-    old = [origin for origin in report.origins if origin.source]
-    assert len(old) == count_old and len({origin.source for origin in old}) == count_old
-    assert all("non" in origin.name + origin.layer for origin in report.origins if not origin.source)
+    assert {name: row.parameters for name, row in rows.items()} == saved
+    assert len(rows) == len(report.rows) == len(backbone.weights)
+    old = [row for row in report.rows if row.tensor]
+    assert len(old) == count_old and len({row.tensor for row in old}) == count_old
+    assert all("non" in row.variable + row.layer for row in report.rows if not row.tensor)
     text = (folder / "warm_start.txt").read_text()
     assert text.splitlines() == report.lines() and f"{len(saved) - count_old} new (" in text
 
@@ -159,7 +159,7 @@ def test_the_checkpoint_may_hold_more(trained_with_it, tmp_path):
 @pytest.fixture
 def same_pixels(monkeypatch):
     """Leaves conv1 as it is, so that both networks can be given the same numbers."""
-    monkeypatch.setattr(image_resnets, "_for_pixels", lambda stem, before, after: stem)
+    monkeypatch.setattr(image_resnets, "for_pixels", lambda stem, before, after: stem)
 
 
 def still(x, frames):
@@ -218,8 +218,8 @@ def test_c2d_on_a_still_clip_is_the_resnet_of_keras_but_for_its_strides(keras_re
     for level, endpoint in zip(LEVELS, expected, strict=True):
         scale = np.abs(endpoint).max()
         np.testing.assert_allclose(found[level][:, 0] / scale, endpoint / scale, atol=1e-4)
-    assert warm_start.STRIDES_DIFFER in report.notes
-    assert sum(origin.source is None for origin in report.origins) == 5 * 12
+    assert keras_applications.STRIDES_DIFFER in report.notes
+    assert sum(row.tensor is None for row in report.rows) == 5 * 12
 
 
 # Kernels of one frame: nothing then happens over time.
@@ -242,7 +242,7 @@ def test_clips_of_tfm_on_a_still_clip_are_its_resnet_on_the_image(tmp_path, same
     for level in LEVELS:
         scale = np.abs(expected[level]).max()
         np.testing.assert_allclose(found[level][:, 0] / scale, expected[level] / scale, atol=1e-5)
-    assert report.notes == [warm_start.EPSILON_UNKNOWN, warm_start.PIXELS.format("the video experiments")]
+    assert report.notes == [tfm_resnet.EPSILON_UNKNOWN, warm_start.PIXELS.format("the video experiments")]
 
 
 def test_clips_of_tfm_take_inflated_kernels_and_say_that_gates_are_new(tmp_path):
@@ -258,7 +258,7 @@ def test_clips_of_tfm_take_inflated_kernels_and_say_that_gates_are_new(tmp_path)
         np.testing.assert_array_equal(new._spatial_conv.kernel[0], old._conv2.kernel)
         np.testing.assert_array_equal(new._norm3.moving_variance, old._norm3.moving_variance)
     assert warm_start.GATES in report.notes
-    new = [origin for origin in report.origins if not origin.source]
+    new = [row for row in report.rows if not row.tensor]
     assert len(new) == 5 * 12 + 4 * 2  # tfm gates the last block of a stage
 
 
@@ -274,7 +274,7 @@ def test_images_of_tfm_take_the_weights_of_keras(keras_resnet, tmp_path, same_pi
         scale = np.abs(endpoint).max()
         np.testing.assert_allclose(found[level] / scale, endpoint / scale, atol=1e-4)
     pixels = warm_start.PIXELS.format("tfm's image experiments")
-    assert report.notes == [warm_start.STRIDES_DIFFER, warm_start.PADDING_DIFFERS, pixels]
+    assert report.notes == [keras_applications.STRIDES_DIFFER, warm_start.PADDING_DIFFERS, pixels]
 
 
 def test_every_form_of_file_gives_the_same_weights(keras_resnet, tmp_path):
@@ -288,7 +288,7 @@ def test_every_form_of_file_gives_the_same_weights(keras_resnet, tmp_path):
     keras_resnet.save_weights(str(tmp_path / "weights.weights.h5"))
     found = {}
     for name in ("notop.h5", "model.h5", "model.keras", "weights.weights.h5"):
-        units = image_resnets.read_keras(str(tmp_path / name), (3, 4, 6, 3), 1e-5, image_resnets.CLIP_PIXELS)
+        units = keras_applications.read(str(tmp_path / name), (3, 4, 6, 3), 1e-5, image_resnets.CLIP_PIXELS)
         found[name] = {
             key: (unit.kernel, unit.gamma, unit.beta, unit.mean, unit.variance) for key, unit in units.items()
         }
@@ -314,8 +314,8 @@ def test_i3d_takes_inflated_kernels(tmp_path):
     blocks = [layer for layer in plain.layers if hasattr(layer, "_conv1")]
     assert kernel.shape == (3, 1, 1, 512, 128)
     np.testing.assert_allclose(kernel.sum(0), blocks[3 + 2]._conv1.kernel, rtol=1e-5, atol=1e-7)
-    (origin,) = [o for o in report.origins if o.layer == "res3_2_branch2a"]
-    assert origin.source == "backbone/layer_with_weights-7/_conv1/kernel, / 3 over 3 frames"
+    (row,) = [row for row in report.rows if row.layer == "res3_2_branch2a"]
+    assert row.tensor == "backbone/layer_with_weights-7/_conv1/kernel, / 3 over 3 frames"
     assert warm_start.POOLING_DIFFERS in report.notes
 
 
@@ -325,7 +325,7 @@ def test_conv1_takes_our_pixels(mean, std):
     generator = np.random.default_rng(0)
     vectors = generator.normal(size=(4, 8)).astype("float32")
     stem = image_resnets.Unit(generator.normal(size=(7, 7, 3, 8)).astype("float32"), *vectors, ("a", "b"))
-    ours = image_resnets._for_pixels(stem, (mean, std), image_resnets.CLIP_PIXELS)
+    ours = image_resnets.for_pixels(stem, (mean, std), image_resnets.CLIP_PIXELS)
     pixels = generator.integers(0, 256, (1, 32, 32, 3)).astype("float32")
 
     def run(unit, x):
@@ -394,10 +394,10 @@ def test_a_file_of_another_depth_is_named(keras_resnet, tmp_path):
     for name in ("a.weights.h5", "a.h5"):
         path = str(tmp_path / name)
         (keras_resnet.save_weights if name.endswith(".weights.h5") else keras_resnet.save)(path)
-        with pytest.raises(errors.UserError, match="is no file of ResNet101"):
-            image_resnets.read_keras(path, (3, 4, 23, 3), 1e-5, image_resnets.CLIP_PIXELS)
+        with pytest.raises(errors.UserError, match="does not hold all weights of keras.applications' ResNet101"):
+            keras_applications.read(path, (3, 4, 23, 3), 1e-5, image_resnets.CLIP_PIXELS)
     with pytest.raises(errors.UserError, match=r"no ResNet of block_counts \[1, 2, 3, 4\]: it has ResNet50"):
-        image_resnets.read_keras(path, (1, 2, 3, 4), 1e-5, image_resnets.CLIP_PIXELS)
+        keras_applications.read(path, (1, 2, 3, 4), 1e-5, image_resnets.CLIP_PIXELS)
 
 
 def test_names_are_those_of_the_checkpoint():
