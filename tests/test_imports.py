@@ -149,7 +149,8 @@ def test_the_library_leaves_the_environment_alone(path):
 def test_only_the_keras_3_rooms_need_keras():
     """The mathematics, the mixins, surgery and analysis are for either Keras."""
     needs = {path.relative_to(PACKAGE).as_posix() for path in MODULES if _imports_any(path, "keras")}
-    assert needs == {"layers/__init__.py", "models/c2d.py", "tfm/warm_start/keras_applications.py"}
+    for_types = {"weights/building.py", "weights/loading.py"}
+    assert needs == {"layers/__init__.py", "models/c2d.py", "tfm/warm_start/keras_applications.py", *for_types}
 
 
 def test_tfm_layers_do_not_need_official():
