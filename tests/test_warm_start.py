@@ -78,12 +78,18 @@ CASES = {
     "resnet_50": (lambda placed: image_model(50, non_local=placed), FIVE, (1, 64, 64, 3)),
     "resnet_3d": (lambda placed: clip_model("non_local_resnet_3d", non_local=placed), FIVE, (1, 8, 32, 32, 3)),
     "i3d": (
-        lambda placed: clip_model("video_resnet", non_local=placed, width=8, inflate="3x1x1"), FIVE, (1, 4, 32, 32, 3)
+        lambda placed: clip_model(
+            "video_resnet", non_local=placed, width=8, inflate="3x1x1", block_counts=(1, 2, 1, 1)
+        ),
+        configs.Placement(res3=(0, 1), res4=(0,)),
+        (1, 4, 32, 32, 3),
     ),
-}  # fmt: skip
+}
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] if case == "resnet_50" else []) for case in CASES]
+)
 def test_a_network_starts_as_the_plain_one(case, tmp_path):
     make, placed, shape = CASES[case]
     plain = randomise(warm_start.build_backbone(make(configs.Placement())))
@@ -137,23 +143,26 @@ def test_a_task_of_tfm_starts_from_it(tmp_path):
     assert np.array_equal(classifier.backbone(x)["5"], plain(x)["5"])
 
 
-@pytest.mark.parametrize("trained_with_it", [True, False], ids=["of a training run", "of the backbone"])
-def test_the_checkpoint_may_hold_more(trained_with_it, tmp_path):
+def test_the_checkpoint_may_hold_more(tmp_path):
     """tfm's own hold the whole model and the optimizer too."""
     plain = randomise(warm_start.build_backbone(image_model()))
-    if trained_with_it:
-        x = tf_keras.layers.GlobalAveragePooling2D()(plain.output["5"])
-        model = tf_keras.Model(plain.input, tf_keras.layers.Dense(2)(x))
-        optimizer = tf_keras.optimizers.SGD(momentum=0.9)
-        optimizer.build(model.trainable_variables)
-        tf.train.Checkpoint(model=model, optimizer=optimizer, backbone=plain).save(str(tmp_path / "ckpt"))
-    else:
-        tf.train.Checkpoint(backbone=plain).save(str(tmp_path / "ckpt"))
+    x = tf_keras.layers.GlobalAveragePooling2D()(plain.output["5"])
+    model = tf_keras.Model(plain.input, tf_keras.layers.Dense(2)(x))
+    optimizer = tf_keras.optimizers.SGD(momentum=0.9)
+    optimizer.build(model.trainable_variables)
+    tf.train.Checkpoint(model=model, optimizer=optimizer, backbone=plain).save(str(tmp_path / "ckpt"))
     config = image_model(non_local=configs.Placement(res3=(0,)))
     backbone = warm_start.build_backbone(config)
     warm_start.warm_start(backbone, config, str(tmp_path))
     x = images(1, 64, 64, 3)
     assert np.array_equal(backbone(x)["5"], plain(x)["5"])
+
+
+@pytest.fixture(scope="module")
+def resnet_50(tmp_path_factory):
+    """tfm's ResNet of images, and its checkpoint."""
+    network = randomise(resnet.ResNet(50, norm_epsilon=1e-5))
+    return network, save(network, tmp_path_factory.mktemp("resnet_50"))
 
 
 @pytest.fixture
@@ -171,10 +180,10 @@ def still(x, frames):
 ODD = images(1, 65, 65, 3)
 
 
-def test_c2d_on_a_still_clip_is_the_resnet_of_tfm_on_the_image(tmp_path, same_pixels):
-    plain = randomise(resnet.ResNet(50, norm_epsilon=1e-5))
+def test_c2d_on_a_still_clip_is_the_resnet_of_tfm_on_the_image(resnet_50, tmp_path, same_pixels):
+    plain, path = resnet_50
     config = clip_model("video_resnet", stem="slowfast", non_local=FIVE)
-    report = warm_start.write(config, save(plain, tmp_path), str(tmp_path / "start"))
+    report = warm_start.write(config, path, str(tmp_path / "start"))
     started = as_tfm_reads(config, tmp_path / "start")
     check_report(report, started, tmp_path / "start", len(plain.weights))
     expected, found = plain(ODD), started(still(ODD, 2))
@@ -187,6 +196,14 @@ def test_c2d_on_a_still_clip_is_the_resnet_of_tfm_on_the_image(tmp_path, same_pi
 @pytest.fixture(scope="module")
 def keras_resnet():
     return randomise(keras.applications.ResNet50(weights=None, classes=10))
+
+
+@pytest.fixture(scope="module")
+def keras_weights(keras_resnet, tmp_path_factory):
+    """Its file, and its endpoints on ODD with the strides of the video networks."""
+    path = str(tmp_path_factory.mktemp("keras") / "resnet50.weights.h5")
+    keras_resnet.save_weights(path)
+    return path, strides_on_3x3(keras_resnet)(ODD[..., ::-1])  # these networks take blue, green, red
 
 
 def strides_on_3x3(model):
@@ -207,13 +224,11 @@ def strides_on_3x3(model):
     return keras.Model(copy.input, [copy.get_layer(name).output for name in names])
 
 
-def test_c2d_on_a_still_clip_is_the_resnet_of_keras_but_for_its_strides(keras_resnet, tmp_path, same_pixels):
-    path = str(tmp_path / "resnet50.weights.h5")
-    keras_resnet.save_weights(path)
+def test_c2d_on_a_still_clip_is_the_resnet_of_keras_but_for_its_strides(keras_weights, same_pixels):
+    path, expected = keras_weights
     config = clip_model("video_resnet", stem="slowfast", non_local=FIVE)
     backbone = warm_start.build_backbone(config)
     report = warm_start.warm_start(backbone, config, path)
-    expected = strides_on_3x3(keras_resnet)(ODD[..., ::-1])  # these networks take blue, green, red
     found = backbone(still(ODD, 2))
     for level, endpoint in zip(LEVELS, expected, strict=True):
         scale = np.abs(endpoint).max()
@@ -230,13 +245,12 @@ SPATIAL = {
 }  # fmt: skip
 
 
-def test_clips_of_tfm_on_a_still_clip_are_its_resnet_on_the_image(tmp_path, same_pixels):
-    plain = randomise(resnet.ResNet(50, norm_epsilon=1e-5))
+def test_clips_of_tfm_on_a_still_clip_are_its_resnet_on_the_image(resnet_50, same_pixels):
+    plain, path = resnet_50
     config = clip_model("non_local_resnet_3d", non_local=FIVE)
     config.backbone.non_local_resnet_3d.override(SPATIAL)
-    report = warm_start.write(config, save(plain, tmp_path), str(tmp_path / "start"))
-    started = as_tfm_reads(config, tmp_path / "start")
-    check_report(report, started, tmp_path / "start", len(plain.weights))
+    started = warm_start.build_backbone(config)
+    report = warm_start.warm_start(started, config, path)
     x = images(1, 64, 64, 3)
     expected, found = plain(x), started(still(x, 2))
     for level in LEVELS:
@@ -245,11 +259,11 @@ def test_clips_of_tfm_on_a_still_clip_are_its_resnet_on_the_image(tmp_path, same
     assert report.notes == [tfm_resnet.EPSILON_UNKNOWN, warm_start.PIXELS.format("the video experiments")]
 
 
-def test_clips_of_tfm_take_inflated_kernels_and_say_that_gates_are_new(tmp_path):
-    plain = randomise(resnet.ResNet(50, norm_epsilon=1e-5))
+def test_clips_of_tfm_take_inflated_kernels_and_say_that_gates_are_new(resnet_50):
+    plain, path = resnet_50
     config = clip_model("non_local_resnet_3d", non_local=FIVE)  # as tfm's ResNet3D50, with self gating
     backbone = warm_start.build_backbone(config)
-    report = warm_start.warm_start(backbone, config, save(plain, tmp_path))
+    report = warm_start.warm_start(backbone, config, path)
     blocks = [layer for layer in plain.layers if hasattr(layer, "_conv1")]
     inflated = [layer for layer in backbone.layers if hasattr(layer, "_temporal_conv")]
     assert [len(blocks), len(inflated)] == [16, 16]
@@ -262,14 +276,13 @@ def test_clips_of_tfm_take_inflated_kernels_and_say_that_gates_are_new(tmp_path)
     assert len(new) == 5 * 12 + 4 * 2  # tfm gates the last block of a stage
 
 
-def test_images_of_tfm_take_the_weights_of_keras(keras_resnet, tmp_path, same_pixels):
-    path = str(tmp_path / "resnet50.weights.h5")
-    keras_resnet.save_weights(path)
+def test_images_of_tfm_take_the_weights_of_keras(keras_weights, same_pixels):
+    path, expected = keras_weights
     config = image_model(50, non_local=FIVE)
-    report = warm_start.write(config, path, str(tmp_path / "start"))
-    started = as_tfm_reads(config, tmp_path / "start")
-    check_report(report, started, tmp_path / "start", 53 * 5)
-    expected, found = strides_on_3x3(keras_resnet)(ODD[..., ::-1]), started(ODD)
+    started = warm_start.build_backbone(config)
+    report = warm_start.warm_start(started, config, path)
+    assert len({row.tensor for row in report.rows if row.tensor}) == 53 * 5
+    found = started(ODD)
     for level, endpoint in zip(LEVELS, expected, strict=True):
         scale = np.abs(endpoint).max()
         np.testing.assert_allclose(found[level] / scale, endpoint / scale, atol=1e-4)
@@ -305,11 +318,11 @@ def test_a_kernel_is_spread_over_time():
     np.testing.assert_allclose(inflated.sum(0), kernel, rtol=1e-6)
 
 
-def test_i3d_takes_inflated_kernels(tmp_path):
-    plain = randomise(resnet.ResNet(50, norm_epsilon=1e-5))
+def test_i3d_takes_inflated_kernels(resnet_50):
+    plain, path = resnet_50
     config = clip_model("video_resnet", inflate="3x1x1")
     backbone = warm_start.build_backbone(config)
-    report = warm_start.warm_start(backbone, config, save(plain, tmp_path))
+    report = warm_start.warm_start(backbone, config, path)
     kernel = backbone.get_layer("res3_2_branch2a").kernel.numpy()
     blocks = [layer for layer in plain.layers if hasattr(layer, "_conv1")]
     assert kernel.shape == (3, 1, 1, 512, 128)
@@ -361,22 +374,23 @@ def test_what_is_there_is_not_overwritten(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory):
+def plain(resnet_50, tmp_path_factory):
     """Checkpoints of tfm's ResNets."""
-    depths = {"plain": 18, "plain_50": 50}
-    return {key: save(resnet.ResNet(depth), tmp_path_factory.mktemp(key)) for key, depth in depths.items()}
+    return {"plain": save(resnet.ResNet(18), tmp_path_factory.mktemp("plain")), "plain_50": resnet_50[1]}
+
+
+TINY = dict(block_counts=(1, 1, 1, 1), width=8)
 
 
 @pytest.mark.parametrize(
     ("config", "path", "message"),
     [
-        (image_model(), "no/where", "the checkpoint no/where is no checkpoint"),
-        (image_model(), "no/where.h5", "the checkpoint no/where.h5 does not exist"),
-        (image_model(50), "{plain}", "is of another network"),
+        (clip_model("video_resnet", **TINY), "no/where", "the checkpoint no/where is no checkpoint"),
+        (clip_model("video_resnet", **TINY), "no/where.h5", "the checkpoint no/where.h5 does not exist"),
+        (image_model(), "{plain_50}", "is of another network"),
         (clip_model("video_resnet"), "{plain}", "is of another network"),
-        (clip_model("video_resnet", block_counts=(1, 1, 1, 1)), "{plain}", "tfm has no ResNet .*1, 1, 1, 1"),
+        (clip_model("video_resnet", **TINY), "{plain}", "tfm has no ResNet .*1, 1, 1, 1"),
         (clip_model("video_resnet", width=8), "{plain_50}", r"of width 64, .*conv1 .*3, 64.* there .*3, 8.* here"),
-        (clip_model("non_local_resnet_3d"), "{plain}", "is of another network"),
         (clip_model("non_local_resnet_3d", stem_type="v1"), "{plain_50}", "NonLocalResNet3D as configured is another"),
         (image_classification.ImageClassificationModel(backbone=tfm_backbones.Backbone(type="resnet")), "{plain}",
          "backbone.type resnet has no non-local blocks"),
@@ -390,14 +404,56 @@ def test_wrong_sources_are_named(config, path, message, plain):
     assert all(np.array_equal(a, b) for a, b in zip(before, backbone.get_weights(), strict=True))
 
 
-def test_a_file_of_another_depth_is_named(keras_resnet, tmp_path):
-    for name in ("a.weights.h5", "a.h5"):
-        path = str(tmp_path / name)
-        (keras_resnet.save_weights if name.endswith(".weights.h5") else keras_resnet.save)(path)
-        with pytest.raises(errors.UserError, match="does not hold all weights of keras.applications' ResNet101"):
-            keras_applications.read(path, (3, 4, 23, 3), 1e-5, image_resnets.CLIP_PIXELS)
+def read_50(path):
+    return keras_applications.read(str(path), (3, 4, 6, 3), 1e-5, image_resnets.CLIP_PIXELS)
+
+
+def test_a_file_with_some_of_the_layers_is_named(keras_resnet, tmp_path):
+    part = keras.Model(keras_resnet.input, keras_resnet.get_layer("conv4_block6_out").output, name="most_of_it")
+    part.save_weights(tmp_path / "a.weights.h5")
+    part.save(tmp_path / "a.h5")
+    for name, phrase in (("a.weights.h5", "an HDF5 file"), ("a.h5", "a Keras file of the model 'most_of_it'")):
+        rule = f"{name} does not hold all weights of keras.applications' ResNet50, .*: it is {phrase}.*; give a .h5"
+        with pytest.raises(errors.UserError, match=rule):
+            read_50(tmp_path / name)
+
+
+def test_a_depth_that_keras_has_not_is_named():
     with pytest.raises(errors.UserError, match=r"no ResNet of block_counts \[1, 2, 3, 4\]: it has ResNet50"):
-        keras_applications.read(path, (1, 2, 3, 4), 1e-5, image_resnets.CLIP_PIXELS)
+        keras_applications.read("any.h5", (1, 2, 3, 4), 1e-5, image_resnets.CLIP_PIXELS)
+
+
+@keras.saving.register_keras_serializable("elsewhere")
+class Strange(keras.layers.Dense):
+    """A layer that says when it is made from a file."""
+
+    @classmethod
+    def from_config(cls, config):
+        raise AssertionError("a layer of the file was made")
+
+
+@pytest.fixture(scope="module")
+def strange():
+    return keras.Sequential([keras.Input([2]), Strange(1)], name="strange")
+
+
+@pytest.mark.parametrize("name", ["a.keras", "a.h5", "a.weights.h5", "a_weights.h5", "text.h5", "text.keras"])
+def test_other_files_are_named_without_a_warning(name, strange, tmp_path, recwarn):
+    path = tmp_path / name
+    if name.startswith("text"):
+        path.write_text("no file of Keras")
+    elif name == "a_weights.h5":
+        tf_keras.Sequential([tf_keras.Input([2]), tf_keras.layers.Dense(1)]).save_weights(str(path))
+    else:
+        (strange.save_weights if name == "a.weights.h5" else strange.save)(path)
+    recwarn.clear()
+    with pytest.raises(errors.UserError) as caught:
+        read_50(path)
+    assert not [str(warning.message) for warning in recwarn]
+    message = str(caught.value)
+    assert message.startswith(str(path)) and message.isprintable() and not message.endswith((":", ",", ">"))
+    assert name.startswith("text") or message.endswith("file of ResNet50, with or without top")
+    assert ("the model 'strange'" in message) == (name in ("a.keras", "a.h5"))
 
 
 def test_names_are_those_of_the_checkpoint():
@@ -424,12 +480,16 @@ def test_the_script(tmp_path):
     found = as_tfm_reads(model, tmp_path / "start")
     clip = images(1, 8, 40, 40, 3)
     assert np.array_equal(found(clip)["5"], plain(clip)["5"])
-    again = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
-    assert (
-        again.returncode == 1
-        and again.stderr.splitlines()[-1].startswith("error: --out")
-        and "Traceback" not in again.stderr
-    )
+
+
+def test_the_script_says_in_one_line_that_a_file_is_another(strange, tmp_path):
+    strange.save(tmp_path / "other.keras")
+    command = [sys.executable, "training/warm_start.py", "--experiment=c2d_kinetics400"]
+    command += [f"--checkpoint={tmp_path / 'other.keras'}", f"--out={tmp_path / 'start'}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and line.startswith(f"error: {tmp_path / 'other.keras'} does not hold all weights of")
+    assert "it is a Keras file of the model 'strange'; give" in line and os.listdir(tmp_path) == ["other.keras"]
 
 
 def test_the_factory_builds_for_any_size():
