@@ -61,6 +61,10 @@ def clip_model(kind, **network):
     return configs.VideoClassificationModel(backbone=backbone, norm_activation=NORM)
 
 
+# Arguments of a video_resnet that is quickly built.
+TINY = dict(block_counts=(1, 1, 1, 1), width=8)
+
+
 def as_tfm_reads(model_config, folder):
     """A backbone with the weights of a folder, read as tfm's tasks read `init_checkpoint`."""
     backbone = warm_start.build_backbone(model_config)
@@ -145,16 +149,16 @@ def test_a_task_of_tfm_starts_from_it(tmp_path):
 
 def test_the_checkpoint_may_hold_more(tmp_path):
     """tfm's own hold the whole model and the optimizer too."""
-    plain = randomise(warm_start.build_backbone(image_model()))
-    x = tf_keras.layers.GlobalAveragePooling2D()(plain.output["5"])
+    plain = randomise(warm_start.build_backbone(clip_model("video_resnet", **TINY)))
+    x = tf_keras.layers.GlobalAveragePooling3D()(plain.output["5"])
     model = tf_keras.Model(plain.input, tf_keras.layers.Dense(2)(x))
     optimizer = tf_keras.optimizers.SGD(momentum=0.9)
     optimizer.build(model.trainable_variables)
     tf.train.Checkpoint(model=model, optimizer=optimizer, backbone=plain).save(str(tmp_path / "ckpt"))
-    config = image_model(non_local=configs.Placement(res3=(0,)))
+    config = clip_model("video_resnet", non_local=configs.Placement(res3=(0,)), **TINY)
     backbone = warm_start.build_backbone(config)
     warm_start.warm_start(backbone, config, str(tmp_path))
-    x = images(1, 64, 64, 3)
+    x = images(1, 4, 32, 32, 3)
     assert np.array_equal(backbone(x)["5"], plain(x)["5"])
 
 
@@ -290,25 +294,22 @@ def test_images_of_tfm_take_the_weights_of_keras(keras_weights, same_pixels):
     assert report.notes == [keras_applications.STRIDES_DIFFER, warm_start.PADDING_DIFFERS, pixels]
 
 
-def test_every_form_of_file_gives_the_same_weights(keras_resnet, tmp_path):
+@pytest.mark.parametrize(
+    "other", ["model.keras", *(pytest.param(name, marks=pytest.mark.slow) for name in ("model.h5", "a.weights.h5"))]
+)
+def test_every_form_of_file_gives_the_same_weights(other, keras_resnet, tmp_path):
     theirs = tf_keras.applications.ResNet50(weights=None, include_top=False)
     for layer in theirs.layers:
         if layer.weights:
             layer.set_weights(keras_resnet.get_layer(layer.name).get_weights())
     theirs.save_weights(str(tmp_path / "notop.h5"))  # the form of the files that Keras offers
-    keras_resnet.save(str(tmp_path / "model.h5"))
-    keras_resnet.save(str(tmp_path / "model.keras"))
-    keras_resnet.save_weights(str(tmp_path / "weights.weights.h5"))
-    found = {}
-    for name in ("notop.h5", "model.h5", "model.keras", "weights.weights.h5"):
-        units = keras_applications.read(str(tmp_path / name), (3, 4, 6, 3), 1e-5, image_resnets.CLIP_PIXELS)
-        found[name] = {
-            key: (unit.kernel, unit.gamma, unit.beta, unit.mean, unit.variance) for key, unit in units.items()
-        }
-    first = found.pop("notop.h5")
+    (keras_resnet.save_weights if other == "a.weights.h5" else keras_resnet.save)(str(tmp_path / other))
+    first, second = (
+        {key: (unit.kernel, unit.gamma, unit.beta, unit.mean, unit.variance) for key, unit in read_50(path).items()}
+        for path in (tmp_path / "notop.h5", tmp_path / other)
+    )
     assert len(first) == 53
-    for units in found.values():
-        tf.nest.map_structure(np.testing.assert_array_equal, units, first)
+    tf.nest.map_structure(np.testing.assert_array_equal, second, first)
 
 
 def test_a_kernel_is_spread_over_time():
@@ -351,8 +352,8 @@ def test_conv1_takes_our_pixels(mean, std):
 
 @pytest.mark.parametrize("failing", ["save", "rename"])
 def test_nothing_half_written_stays(failing, tmp_path, monkeypatch):
-    config = image_model(non_local=configs.Placement(res4=(0,)))
-    path = save(warm_start.build_backbone(image_model()), tmp_path)
+    config = clip_model("video_resnet", non_local=configs.Placement(res4=(0,)), **TINY)
+    path = save(warm_start.build_backbone(clip_model("video_resnet", **TINY)), tmp_path)
 
     def fail(*args, **kwargs):
         raise OSError(28, "No space left on device")
@@ -377,9 +378,6 @@ def test_what_is_there_is_not_overwritten(tmp_path):
 def plain(resnet_50, tmp_path_factory):
     """Checkpoints of tfm's ResNets."""
     return {"plain": save(resnet.ResNet(18), tmp_path_factory.mktemp("plain")), "plain_50": resnet_50[1]}
-
-
-TINY = dict(block_counts=(1, 1, 1, 1), width=8)
 
 
 @pytest.mark.parametrize(

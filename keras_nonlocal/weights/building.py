@@ -49,6 +49,7 @@ def build(
     Raises:
       CheckpointError: for a file that cannot be read, whose tensors are not those of one network, or that needs an
         option that was not given. Nothing of the network's size is made before its shapes are those of the file.
+      UserError: for an option that there is not, or that cannot have this value.
 
     Example:
 

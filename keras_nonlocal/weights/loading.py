@@ -42,6 +42,7 @@ def load(model: keras.Model, path: str | os.PathLike, source: str = "auto", **op
     Raises:
       CheckpointError: for a file that cannot be read, a model that computes something else than the checkpoint's
         network, or tensors that are missing, surplus or of another shape. The model is then as it was.
+      UserError: for an option that there is not, or that cannot have this value.
 
     Example:
 

@@ -84,7 +84,7 @@ def gates(backbone):
 
 
 def block_names(block_counts):
-    """ "res2_0", ... of the residual blocks in each stage."""
+    """The names of the residual blocks of all stages, as "res2_0"."""
     stages = zip(video_resnet.STAGES, block_counts, strict=True)
     return [f"{stage}_{index}" for stage, count in stages for index in range(count)]
 

@@ -96,21 +96,21 @@ class Source:
         Raises:
           CheckpointError: for a checkpoint that is none of these networks.
         """
-        told = structure.network(targets, self.affine_suffix)
+        found = structure.network(targets, self.affine_suffix)
         network = {
             **{name: self.conventions[name] for name in ("stem", "temporal_stride")},
             "group_frames": {},
-            **told,
+            **found,
         }
-        if told["non_local"]:
+        if found["non_local"]:
             conventions = {name: self.conventions[name] for name in BLOCK_CONVENTIONS}
-            network["non_local_block"] = {**conventions, **told["non_local_block"]}
+            network["non_local_block"] = {**conventions, **found["non_local_block"]}
         network = self.settle(network, checkpoint, targets, options)
         network |= {name: options[name] for name in ("stem", "temporal_stride", "group_frames") if name in options}
         network["group_frames"] = {
-            stage: frames for stage, frames in network["group_frames"].items() if stage in told["non_local"]
+            stage: frames for stage, frames in network["group_frames"].items() if stage in found["non_local"]
         }
-        if told["non_local"]:
+        if found["non_local"]:
             network["non_local_block"] |= {name: options[name] for name in BLOCK_CONVENTIONS if name in options}
         return network
 
