@@ -448,7 +448,7 @@ def test_a_zip_entry_shorter_than_its_tensor_is_refused(tmp_path):
 
 @pytest.mark.parametrize("case", [case for case in MANIFEST if case["kind"] == "valid"], ids=lambda case: case["file"])
 def test_what_torch_writes_is_read(case):
-    # Their names are no network's, which is told last; so the values are taken where they are read.
+    # Their names are no network's, so the values are taken where they are read.
     from keras_nonlocal.weights import reading
 
     with np.load(HOSTILE / "valid_torch_expected.npz") as file:

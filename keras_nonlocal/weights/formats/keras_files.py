@@ -7,6 +7,7 @@ import json
 import mmap
 import re
 import zipfile
+import zlib
 
 from keras_nonlocal.weights.formats import zips
 from keras_nonlocal.weights.formats.values import shown
@@ -40,7 +41,7 @@ def describe(path):
                     else "an HDF5 file, as Keras writes for weights"
                 )
     # What damaged zips and configurations of another make raise.
-    except (OSError, RuntimeError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile):
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
         pass
     return "a damaged file, or one that Keras has not written"
 
