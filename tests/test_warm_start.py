@@ -91,8 +91,12 @@ CASES = {
 }
 
 
+# Of images, as in test_a_task_of_tfm_starts_from_it.
+SLOW_CASES = ("resnet_18", "resnet_50")
+
+
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=[pytest.mark.slow] if case == "resnet_50" else []) for case in CASES]
+    "case", [pytest.param(case, marks=[pytest.mark.slow] if case in SLOW_CASES else []) for case in CASES]
 )
 def test_a_network_starts_as_the_plain_one(case, tmp_path):
     make, placed, shape = CASES[case]
@@ -184,17 +188,19 @@ def still(x, frames):
 ODD = images(1, 65, 65, 3)
 
 
-def test_c2d_on_a_still_clip_is_the_resnet_of_tfm_on_the_image(resnet_50, tmp_path, same_pixels):
+def test_c2d_on_a_still_clip_is_the_resnet_of_tfm_on_the_image(resnet_50, same_pixels):
     plain, path = resnet_50
     config = clip_model("video_resnet", stem="slowfast", non_local=FIVE)
-    report = warm_start.write(config, path, str(tmp_path / "start"))
-    started = as_tfm_reads(config, tmp_path / "start")
-    check_report(report, started, tmp_path / "start", len(plain.weights))
+    started = warm_start.build_backbone(config)
+    report = warm_start.warm_start(started, config, path)
+    assert len({row.tensor for row in report.rows if row.tensor}) == len(plain.weights)
+    assert sum(row.tensor is None for row in report.rows) == 5 * 12
     expected, found = plain(ODD), started(still(ODD, 2))
     for level in LEVELS:
         scale = np.abs(expected[level]).max()
         np.testing.assert_allclose(found[level][:, 0] / scale, expected[level] / scale, atol=1e-5)
-    assert warm_start.PADDING_DIFFERS in report.notes and warm_start.POOLING_DIFFERS not in report.notes
+    assert report.notes[:2] == [tfm_resnet.EPSILON_UNKNOWN, warm_start.PADDING_DIFFERS]
+    assert warm_start.POOLING_DIFFERS not in report.notes
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +255,7 @@ SPATIAL = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_clips_of_tfm_on_a_still_clip_are_its_resnet_on_the_image(resnet_50, same_pixels):
     plain, path = resnet_50
     config = clip_model("non_local_resnet_3d", non_local=FIVE)
@@ -271,10 +278,24 @@ def test_clips_of_tfm_take_inflated_kernels_and_say_that_gates_are_new(resnet_50
     blocks = [layer for layer in plain.layers if hasattr(layer, "_conv1")]
     inflated = [layer for layer in backbone.layers if hasattr(layer, "_temporal_conv")]
     assert [len(blocks), len(inflated)] == [16, 16]
+    pairs = {
+        "_shortcut": "_shortcut_conv",
+        "_conv1": "_temporal_conv",
+        "_conv2": "_spatial_conv",
+        "_conv3": "_expand_conv",
+    }
     for old, new in zip(blocks, inflated, strict=True):
-        np.testing.assert_allclose(tf.reduce_sum(new._temporal_conv.kernel, 0), old._conv1.kernel, rtol=1e-5, atol=1e-6)
-        np.testing.assert_array_equal(new._spatial_conv.kernel[0], old._conv2.kernel)
-        np.testing.assert_array_equal(new._norm3.moving_variance, old._norm3.moving_variance)
+        for number, (of_images, of_clips) in enumerate(pairs.items()):
+            if number or hasattr(old, "_shortcut"):
+                kernel = getattr(old, of_images).kernel
+                over_time = tf.reduce_sum(getattr(new, of_clips).kernel, 0)
+                np.testing.assert_allclose(over_time, kernel, rtol=1e-5, atol=1e-6)
+                norms = (getattr(block, f"_norm{number}").get_weights() for block in (old, new))
+                np.testing.assert_array_equal(*norms)
+    frames = inflated[0]._temporal_conv.kernel.shape[0]
+    assert frames > 1 and any(
+        f"/_conv1/kernel, / {frames} over {frames} frames" in (row.tensor or "") for row in report.rows
+    )
     assert warm_start.GATES in report.notes
     new = [row for row in report.rows if not row.tensor]
     assert len(new) == 5 * 12 + 4 * 2  # tfm gates the last block of a stage
@@ -294,22 +315,30 @@ def test_images_of_tfm_take_the_weights_of_keras(keras_weights, same_pixels):
     assert report.notes == [keras_applications.STRIDES_DIFFER, warm_start.PADDING_DIFFERS, pixels]
 
 
-@pytest.mark.parametrize(
-    "other", ["model.keras", *(pytest.param(name, marks=pytest.mark.slow) for name in ("model.h5", "a.weights.h5"))]
-)
-def test_every_form_of_file_gives_the_same_weights(other, keras_resnet, tmp_path):
+def assert_same_units(*paths):
+    first, *others = (
+        {key: (unit.kernel, unit.gamma, unit.beta, unit.mean, unit.variance) for key, unit in read_50(path).items()}
+        for path in paths
+    )
+    assert len(first) == 53
+    for units in others:
+        tf.nest.map_structure(np.testing.assert_array_equal, units, first)
+
+
+def test_files_of_models_give_the_same_weights(keras_resnet, tmp_path):
+    for name in ("model.h5", "model.keras"):
+        keras_resnet.save(tmp_path / name)
+    assert_same_units(tmp_path / "model.h5", tmp_path / "model.keras")
+
+
+@pytest.mark.slow
+def test_files_of_weights_give_the_same_weights(keras_resnet, keras_weights, tmp_path):
     theirs = tf_keras.applications.ResNet50(weights=None, include_top=False)
     for layer in theirs.layers:
         if layer.weights:
             layer.set_weights(keras_resnet.get_layer(layer.name).get_weights())
     theirs.save_weights(str(tmp_path / "notop.h5"))  # the form of the files that Keras offers
-    (keras_resnet.save_weights if other == "a.weights.h5" else keras_resnet.save)(str(tmp_path / other))
-    first, second = (
-        {key: (unit.kernel, unit.gamma, unit.beta, unit.mean, unit.variance) for key, unit in read_50(path).items()}
-        for path in (tmp_path / "notop.h5", tmp_path / other)
-    )
-    assert len(first) == 53
-    tf.nest.map_structure(np.testing.assert_array_equal, second, first)
+    assert_same_units(tmp_path / "notop.h5", keras_weights[0])
 
 
 def test_a_kernel_is_spread_over_time():
@@ -319,6 +348,7 @@ def test_a_kernel_is_spread_over_time():
     np.testing.assert_allclose(inflated.sum(0), kernel, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_i3d_takes_inflated_kernels(resnet_50):
     plain, path = resnet_50
     config = clip_model("video_resnet", inflate="3x1x1")
@@ -380,22 +410,32 @@ def plain(resnet_50, tmp_path_factory):
     return {"plain": save(resnet.ResNet(18), tmp_path_factory.mktemp("plain")), "plain_50": resnet_50[1]}
 
 
+WIDTH_8 = clip_model("video_resnet", width=8)
+
+
+@pytest.fixture(scope="module")
+def backbones():
+    """{id of a configuration: its backbone}, of such that are only given what they must refuse."""
+    return {}
+
+
 @pytest.mark.parametrize(
     ("config", "path", "message"),
     [
         (clip_model("video_resnet", **TINY), "no/where", "the checkpoint no/where is no checkpoint"),
         (clip_model("video_resnet", **TINY), "no/where.h5", "the checkpoint no/where.h5 does not exist"),
         (image_model(), "{plain_50}", "is of another network"),
-        (clip_model("video_resnet"), "{plain}", "is of another network"),
+        (WIDTH_8, "{plain}", "is of another network"),
         (clip_model("video_resnet", **TINY), "{plain}", "tfm has no ResNet .*1, 1, 1, 1"),
-        (clip_model("video_resnet", width=8), "{plain_50}", r"of width 64, .*conv1 .*3, 64.* there .*3, 8.* here"),
+        (WIDTH_8, "{plain_50}", r"of width 64, .*conv1 .*3, 64.* there .*3, 8.* here"),
         (clip_model("non_local_resnet_3d", stem_type="v1"), "{plain_50}", "NonLocalResNet3D as configured is another"),
         (image_classification.ImageClassificationModel(backbone=tfm_backbones.Backbone(type="resnet")), "{plain}",
          "backbone.type resnet has no non-local blocks"),
     ],
 )  # fmt: skip
-def test_wrong_sources_are_named(config, path, message, plain):
-    backbone = warm_start.build_backbone(config)
+def test_wrong_sources_are_named(config, path, message, plain, backbones):
+    backbone = backbones.get(id(config)) or warm_start.build_backbone(config)
+    backbones[id(config)] = backbone
     before = [np.array(weight) for weight in backbone.get_weights()]
     with pytest.raises(errors.UserError, match=message):
         warm_start.warm_start(backbone, config, path.format(**plain))
