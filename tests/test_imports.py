@@ -165,12 +165,8 @@ def test_what_the_serving_extra_installs_is_imported_in_one_place():
 def test_only_the_keras_3_rooms_need_keras():
     """The mathematics, the mixins, surgery and analysis are for either Keras."""
     needs = {path.relative_to(PACKAGE).as_posix() for path in MODULES if _imports_any(path, "keras")}
-    assert needs == {
-        "layers/__init__.py",
-        "models/c2d.py",
-        "models/registry.py",
-        "tfm/warm_start/image_resnets.py",
-    }
+    for_types = {"models/registry.py", "weights/building.py", "weights/loading.py"}
+    assert needs == {"layers/__init__.py", "models/c2d.py", "tfm/warm_start/keras_applications.py", *for_types}
 
 
 def test_one_module_draws():

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_nonlocal import errors
 from keras_nonlocal.analysis.attention_maps import AttentionMap, Cell
 
 
@@ -70,8 +71,9 @@ def outline(axis: Any, centre: tuple[int, int], side: int) -> None:
 
 def _matplotlib():
     """The package, which is imported when the first picture is drawn."""
-    import matplotlib.figure
-    import matplotlib.patches
+    with errors.needs_extra("plot"):
+        import matplotlib.figure
+        import matplotlib.patches
 
     return matplotlib
 

@@ -12,15 +12,13 @@ from absl import flags
 
 from keras_nonlocal import errors
 from keras_nonlocal.models import video_resnet
-from keras_nonlocal.weights import saving, variants
+from keras_nonlocal.weights import saving, sources
 
 flags.DEFINE_string(
     "model", "auto", "auto for the network the file was trained as, or one of keras_nonlocal.models.list()."
 )
 flags.DEFINE_string("out", None, "Where the weights go, .weights.h5 or .safetensors.", required=True)
-flags.DEFINE_enum(
-    "source", "auto", ["auto", *variants.CONVENTIONS], "Whose names, or for .pkl whose stem, the file has."
-)
+flags.DEFINE_enum("source", "auto", ["auto", *sources.SOURCES], "Whose names, or for .pkl whose stem, the file has.")
 flags.DEFINE_enum("stem", None, list(video_resnet.STEMS), "Whose pool1, if not the source's.")
 flags.DEFINE_enum("temporal_stride", None, ["2", "8"], "8 for 32x2 and 128x1 networks, 2 for 8x8 and 32x4.")
 flags.DEFINE_enum("pairwise", None, ["embedded_gaussian", "dot_product"], "Of the non-local blocks.")

@@ -5,6 +5,7 @@ not looked at.
 """
 
 import dataclasses
+import functools
 import json
 
 from keras_nonlocal.models import video_resnet
@@ -47,21 +48,24 @@ class Settings:
       pixels: how frames are scaled, in words.
     """
 
-    pairwise: str | None
-    pool_sizes: dict
-    groups: dict
-    frames: int | None
-    detection: bool
-    activation: str | None
-    pixels: str | None
+    pairwise: str | None = None
+    pool_sizes: dict = dataclasses.field(default_factory=dict)
+    groups: dict = dataclasses.field(default_factory=dict)
+    frames: int | None = None
+    detection: bool = False
+    activation: str | None = None
+    pixels: str | None = None
 
 
+@functools.lru_cache(maxsize=1)
 def settings(text):
-    """The Settings of a configuration.
+    """The Settings of a configuration, or of a file without one, whose text is None.
 
     Raises:
       CheckpointError: for a text that is none, or a setting that no network of ours has.
     """
+    if text is None:
+        return Settings()
     found = _sections(text)
     if not found:
         raise CheckpointError(STRANGE)
@@ -90,21 +94,33 @@ def settings(text):
     )
 
 
-def group_frames(said, stages):
-    """{stage: frames that a position of its non-local blocks sees} of Settings, for the stages that have such blocks.
+def group_frames(settings, stages):
+    """{stage: frames that a position of its non-local blocks sees}, for the stages that have such blocks.
 
     SlowFast says into how many groups a clip falls; how long these are, its number of frames says.
     """
     found = {}
-    for stage in sorted(said.groups.keys() & stages):
-        positions, rest = divmod((said.frames or 0) // FRAMES_PER_POSITION[stage], said.groups[stage])
+    for stage in sorted(settings.groups.keys() & stages):
+        groups = settings.groups[stage]
+        positions, rest = divmod((settings.frames or 0) // FRAMES_PER_POSITION[stage], groups)
         if not positions or rest:
             raise CheckpointError(
-                f"its configuration has {said.groups[stage]} NONLOCAL.GROUP in {stage}, into which DATA.NUM_FRAMES "
-                f"{said.frames} do not fall; give `group_frames`."
+                f"its configuration has {groups} NONLOCAL.GROUP in {stage}, into which DATA.NUM_FRAMES "
+                f"{settings.frames} do not fall; give `group_frames`."
             )
         found[stage] = positions
     return found
+
+
+def pool_size(settings, stages):
+    """The (T, H, W) that the non-local blocks of these stages pool by, which must be one."""
+    sizes = sorted({settings.pool_sizes[stage] for stage in stages})
+    if len(sizes) > 1:
+        raise CheckpointError(
+            f"its configuration's NONLOCAL.POOL differ between the stages, {', '.join(map(str, sizes))}; in our "
+            "networks they are alike."
+        )
+    return sizes[0]
 
 
 def _pixels(mean, deviation):
