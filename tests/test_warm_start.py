@@ -508,7 +508,13 @@ def test_the_script(tmp_path):
     params = exp_factory.get_exp_config("c2d_demo")
     plain = randomise(warm_start.build_backbone(params.task.model))
     path = save(plain, tmp_path)
-    command = [sys.executable, "training/warm_start.py", "--register=keras_nonlocal.demo.experiments", "--experiment=non_local_c2d_demo", f"--checkpoint={path}"]
+    command = [
+        sys.executable,
+        "training/warm_start.py",
+        "--register=keras_nonlocal.demo.experiments",
+        "--experiment=non_local_c2d_demo",
+        f"--checkpoint={path}",
+    ]
     command.append(f"--out={tmp_path / 'start'}")
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
     assert done.returncode == 0, done.stderr
