@@ -165,7 +165,7 @@ class TestErrors:
             (client.predict_rest, f"http://127.0.0.1:{port}"),
             (client.predict_grpc, f"127.0.0.1:{port}"),
         ):
-            with pytest.raises(UserError, match=f"no model server answers at .*{port}.*saved_models/serve.py"):
+            with pytest.raises(UserError, match=f"no model server answers at .*{port}.*keras-nonlocal serve"):
                 predict(address, "clips", self.ROW)
 
     def test_server_that_never_answers(self):

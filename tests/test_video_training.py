@@ -358,7 +358,7 @@ def test_records_that_are_none_are_explained(data):
     with pytest.raises(tf.errors.DataLossError) as caught:
         next(iter(task_factory.get_task(task).build_inputs(task.train_data)))
     message = answers.of(task).explain(caught.value)
-    assert "not a whole TFRecord file" in message and message.endswith("again with training/prepare_videos.py.")
+    assert "not a whole TFRecord file" in message and message.endswith("again with keras-nonlocal prepare_videos.")
 
 
 def test_records_that_are_not_there_are_named(data, tmp_path):

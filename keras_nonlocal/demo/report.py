@@ -4,7 +4,6 @@ import pathlib
 
 import numpy as np
 import tensorflow as tf
-from official.core import task_factory
 
 from keras_nonlocal import errors
 from keras_nonlocal.analysis import attention_maps, plot
@@ -12,6 +11,9 @@ from keras_nonlocal.data.records import writer
 from keras_nonlocal.demo import attention, clips, curves, experiments  # noqa: F401  (registers what it loads)
 from keras_nonlocal.tfm import train
 from keras_nonlocal.tfm.tasks import video_input
+
+with errors.needs_extra("demo"):
+    from official.core import task_factory
 
 NAMES = {"c2d": "C2D", "non_local_c2d": "non-local C2D"}
 CLIPS = 100  # that the rule of the attention's picture looks at
