@@ -137,6 +137,6 @@ def test_a_missing_extra_is_one_sentence(wheel_environments, tmp_path):
     for name, (package, extra) in MISSING.items():
         sentence = rf"error: {package}[\w.]* is not installed: pip install 'keras_nonlocal\[{extra}\]'\n"
         assert re.fullmatch(sentence, found[name]), found[name]
-    code = "from keras_nonlocal.analysis import plot; plot.new_figure(size=(1, 1))"
+    code = "from keras_nonlocal.analysis import plot; plot.new_figure(1, (1, 1))"
     done = installed(wheel_environments["base"], "-c", code, cwd=tmp_path)
     assert done.stderr.endswith("matplotlib is not installed: pip install 'keras_nonlocal[plot]'\n"), done.stderr
