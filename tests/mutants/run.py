@@ -11,6 +11,7 @@ goes unnoticed.
 
 import argparse
 import collections
+import contextlib
 import json
 import os
 import pathlib
@@ -115,7 +116,7 @@ def run_all(jobs, processes, limit, done):
       done: function of (fault, names of failed tests, {name: seconds}) called as each ends.
     """
     waiting, running = collections.deque(enumerate(jobs)), {}
-    with tempfile.TemporaryDirectory() as root:
+    with tempfile.TemporaryDirectory() as root, _ended(running):
         while waiting or running:
             while waiting and len(running) < processes:
                 number, (fault, arguments) = waiting.popleft()
@@ -134,6 +135,17 @@ def run_all(jobs, processes, limit, done):
                 del running[process]
                 shutil.rmtree(folder)
                 done(fault, failed, seconds)
+
+
+@contextlib.contextmanager
+def _ended(running):
+    """Ends the processes that still run when this one is interrupted."""
+    try:
+        yield
+    finally:
+        for process in running:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process, signal.SIGKILL)
 
 
 def smallest_set(noticed, seconds):
@@ -161,6 +173,7 @@ def parse_arguments():
     parser.add_argument("--faults", nargs="+", default=[""], help="Only faults whose file or description holds one.")
     parser.add_argument("--tests", nargs="+", help="What pytest runs; default: what faults.py names for each fault.")
     parser.add_argument("--slow", action="store_true", help="Run the slow tests too.")
+    parser.add_argument("--first", action="store_true", help="Stop at the first test that fails: quicker, no counts.")
     parser.add_argument("--processes", type=int, default=2, help="Runs at a time. Default 2.")
     parser.add_argument("--out", type=pathlib.Path, help="A JSON file for the names of all tests that fail.")
     return parser.parse_args()
@@ -173,6 +186,7 @@ def main():
         raise SystemExit(f"No fault of faults.py holds any of {options.faults}.")
     more = ["-m", "slow or not slow"] if options.slow else []
     os.chdir(ROOT)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.update(TF_NUM_INTRAOP_THREADS="1", OMP_NUM_THREADS="1")
     for module in WARM:
@@ -201,6 +215,7 @@ def main():
             table = [{"file": f.file, "what": f.what, "tests": sorted(names)} for f, names in noticed.items()]
             options.out.write_text(json.dumps({"seconds": seconds, "faults": table}, indent=1))
 
+    more += ["-x"] if options.first else []
     jobs = [(fault, [*(options.tests or faults.tests(fault)), *more]) for fault in chosen]
     run_all(jobs, options.processes, 300 + 5 * sum(seconds.values()), done)
 
