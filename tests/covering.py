@@ -1,4 +1,4 @@
-"""Pairwise arrays: a few cases of a grid in which every two values of two arguments meet, if they do in the grid.
+"""A few cases of a grid, in which every two values of two arguments meet, or every value is met.
 
 Most faults show in one value of one argument, or where two values meet: `python tests/mutants/run.py` tries it. Those
 cases are the default run; the rest of the grid is slow.
@@ -10,24 +10,26 @@ import random
 import pytest
 
 
-def picked(rows):
+def picked(rows, strength=2):
     """The indices of rows in which every two values occur together that do so in any.
 
-    Greedy: the row that adds most pairs, the first of equals, so that the same rows give the same choice.
+    Greedy: the row that adds most; of equals the first in an order that is random, but always the same.
 
     Args:
       rows: list of tuples of one length, of values that can be hashed.
+      strength: how many values; 1 for every value by itself.
 
     Returns:
       A sorted list.
     """
-    left = [pairs(row) for row in rows]
+    left = [meetings(row, strength) for row in rows]
+    order = random.Random(0).sample(range(len(rows)), len(rows))
     chosen = []
     while any(left):
-        best = max(range(len(rows)), key=lambda index: len(left[index]))
+        best = max(order, key=lambda index: len(left[index]))
         chosen.append(best)
         added = set(left[best])
-        left = [remaining - added for remaining in left]
+        left = [met - added for met in left]
     return sorted(chosen)
 
 
@@ -47,39 +49,29 @@ def array(legal, candidates=600, **values):
     return [rows[index] for index in picked(rows)]
 
 
-def pairs(row):
+def meetings(row, strength=2):
     """{((argument, value), (argument, value))} of a row, its arguments numbered."""
-    return set(itertools.combinations(enumerate(row), 2))
+    return set(itertools.combinations(enumerate(row), strength))
 
 
-def parameters(cases, rows, ids):
-    """Cases as parameters of a test, slow unless they are picked.
-
-    Args:
-      cases: list of tuples, the arguments of the test.
-      rows: for each case what `picked` pairs of it.
-      ids: for each case its name.
-    """
-    quick = set(picked(rows))
-    return [
-        pytest.param(*case, id=name, marks=() if index in quick else pytest.mark.slow)
-        for index, (case, name) in enumerate(zip(cases, ids, strict=True))
-    ]
-
-
-def parametrize(legal=None, **values):
-    """A decorator as pytest.mark.parametrize for all combinations, of which the picked are the default run.
+def parametrize(legal=None, strength=2, **values):
+    """A decorator as pytest.mark.parametrize for all combinations, which are slow but for those that are picked.
 
     Args:
       legal: function of the arguments by name that says whether a combination exists. Default: all do.
+      strength: see `picked`.
       **values: for each argument of the test its values, told apart by their str.
     """
     cases = list(itertools.product(*values.values()))
     if legal:
         cases = [case for case in cases if legal(**dict(zip(values, case, strict=True)))]
     names = [[getattr(value, "__name__", str(value)).replace(" ", "") for value in case] for case in cases]
-    ids = ["-".join(_told(values, row)) for row in names]
-    return pytest.mark.parametrize(list(values), parameters(cases, [tuple(row) for row in names], ids))
+    quick = set(picked([tuple(row) for row in names], strength))
+    parameters = [
+        pytest.param(*case, id="-".join(_told(values, row)), marks=() if index in quick else pytest.mark.slow)
+        for index, (case, row) in enumerate(zip(cases, names, strict=True))
+    ]
+    return pytest.mark.parametrize(list(values), parameters)
 
 
 def _told(arguments, row):

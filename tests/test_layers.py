@@ -148,7 +148,7 @@ def _oracle(case, x, weights, mask):
 
 
 def test_every_two_values_meet_in_the_quick_cases():
-    met = set().union(*map(covering.pairs, covering.array(_exists, **VALUES)))
+    met = set().union(*map(covering.meetings, covering.array(_exists, **VALUES)))
     bound = ("rank", "pool", "extent", "grouped", "mask")  # what _exists looks at
     some = [dict(zip(bound, row, strict=True)) for row in itertools.product(*(VALUES[name] for name in bound))]
     for (i, one), (j, other) in itertools.combinations(enumerate(VALUES), 2):
