@@ -91,7 +91,7 @@ def _attention_row(pairwise, theta_i, phi, keys, key_valid, w_f, scale):
     if pairwise in SOFTMAX_FORMS:
         if scale and pairwise == "embedded_gaussian":
             scores = scores / np.sqrt(len(theta_i))
-        f = np.where(valid, np.exp(scores - scores[valid].max()), 0.0)
+        f = np.exp(np.where(valid, scores, -np.inf) - scores[valid].max())
         return f / f.sum()
     return np.where(valid, scores, 0.0) / valid.sum()
 

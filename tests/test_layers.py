@@ -625,6 +625,19 @@ def test_huge_logits(flavour, form):
         assert np.isfinite(gradient).all(), name
 
 
+@pytest.mark.parametrize("implementation", ["dense", "one_piece", "chunked"])
+def test_no_logit_is_lower_than_that_of_padding(flavour, implementation):
+    """Logits near -3e4 for every valid key."""
+    kwargs = {"pool_size": None, "implementation": implementation}
+    layer, weights = blocks.make_random(flavour, 1, channels=2, inner_channels=2, **kwargs)
+    for name, sign in (("theta", -1), ("phi", 1)):
+        weights[f"{name}/kernel"], weights[f"{name}/bias"] = sign * np.eye(2), np.zeros(2)
+    blocks.assign(layer, weights)
+    x, mask = np.array([[[200.0, 100.0], [150.0, 180.0], [0.0, 0.0]]]), np.array([[True, True, False]])
+    expected, _ = blocks.oracle_block(x, weights, 1, mask, pool_size=None)
+    blocks.close(layer(x.astype("float32"), mask=mask), expected, FLOAT32)
+
+
 @pytest.mark.parametrize("form", SOFTMAX_FORMS)
 def test_equal_positions_share_the_attention(flavour, form):
     layer, _ = blocks.make_random(flavour, 2, pairwise=form, pool_size=None)

@@ -30,6 +30,7 @@ TESTS = {
     "ops/positions.py": ("tests/test_layers.py",),
     "ops/projections.py": ("tests/test_layers.py",),
     "ops/relu_sums.py": ("tests/test_attend.py",),
+    "ops/pairwise.py": ("tests/test_layers.py", "tests/test_attend.py", PRECISION),
     "ops/": ("tests/test_attend.py", "tests/test_layers.py", PRECISION),
     "layers/convolutions.py": ("tests/test_convolutions.py",),
     "layers/batch_norm.py": ("tests/test_batch_norm.py", "tests/test_layers.py"),
