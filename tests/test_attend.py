@@ -33,7 +33,9 @@ def operands(form, sizes, dtype="float64", masked=False, magnitude=1.0, seed=0):
     channels = 1 if form == "concatenation" else 5
     theta, phi = (magnitude * generator.normal(size=(batch, n, channels)) for n in (queries, keys))
     g, w_out = generator.normal(size=(batch, keys, 6)), generator.normal(size=(6, 7))
-    key_mask = tf.constant(generator.random((batch, keys)) > 0.4) if masked else None
+    valid = generator.random((batch, keys)) > 0.4
+    valid[1:2] = False  # an example without any valid key, where there are several
+    key_mask = tf.constant(valid) if masked else None
     return *(tf.constant(x, dtype) for x in (theta, phi, g)), key_mask, tf.constant(w_out, dtype)
 
 
@@ -63,7 +65,7 @@ def each_form(names=FAST_NAMES, **values):
     return covering.parametrize(legal, form=tuple(pairwise.FORMS), name=names, **values)
 
 
-SIZES = ((1, 1, 1), (3, 7, 5), (2, 29, 12), (9, 4, 3), (1, 17, 70))
+SIZES = ((1, 1, 1), (3, 7, 5), (2, 29, 12), (9, 4, 3), (4, 19, 3), (1, 17, 70))
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -163,6 +165,16 @@ def test_no_matrix_of_all_pairs_is_built(form):
 
     assert largest("dense") >= positions**2
     assert largest("auto") <= positions**2 / 16
+
+
+@pytest.mark.parametrize(("elements", "queries"), [(2**20, 2**15), (2**26, 2**7)])
+def test_chunks_keep_to_their_limits(elements, queries, monkeypatch):
+    """Of a chunk's matrix against 8192 keys, 2**20 numbers both times."""
+    sizes = limits.Limits(matrix_bytes=0, forward_bytes=4 * elements, backward_bytes=4 * elements, queries=queries)
+    monkeypatch.setitem(limits.BY_DEVICE, "CPU", sizes)
+    specs = [tf.TensorSpec([1, 8192, 8])] * 3
+    function = tf.function(lambda *x: outputs("gaussian", "chunked", *x)).get_concrete_function(*specs)
+    assert max(_sizes_in(function.graph)) == 2**20
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -277,6 +289,18 @@ def test_sixteen_bits(form, name, dtype):
     exact = [tf.cast(x, "float64") for x in sixteen]
     expected = outputs(form, "dense", *exact, key_mask, tf.cast(tf.cast(w_out, dtype), "float64"))
     same([tf.cast(x, "float64") for x in found], expected, {"float16": 1e-2, "bfloat16": 8e-2}[dtype])
+
+
+@each_form(("dense", *FAST_NAMES))
+def test_sums_beyond_float16(form, name):
+    """2048 products of 64, which divided by their number are small again."""
+    channels = 1 if form == "concatenation" else 5
+    operands = tf.ones([1, 3, channels]), 8 * tf.ones([1, 2048, channels]), 8 * tf.ones([1, 2048, 2])
+    found, exact = (
+        attend.attend(pairwise.get(form), *(tf.cast(x, dtype) for x in operands), implementation=name)
+        for dtype in ("float16", "float64")
+    )
+    blocks.close(tf.cast(found, "float64"), exact, 2**-9)
 
 
 @pytest.mark.usefixtures("small_chunks")

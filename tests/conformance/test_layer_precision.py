@@ -90,6 +90,26 @@ def test_numbers_beyond_float16(flavour, form, policy):
         assert np.isfinite(tape.gradient(loss, x)).all()
 
 
+@covering.parametrize(policy=POLICIES, flavour=blocks.FLAVOURS)
+def test_scaled_scores_are_not_rounded(flavour, policy):
+    """Where theta and phi are x, the attention is as exact as float32."""
+    layer, weights = blocks.make_random(flavour, 1, inner_channels=blocks.CHANNELS, pool_size=None, dtype=policy)
+    for name in ("theta", "phi"):
+        weights |= {f"{name}/kernel": np.eye(blocks.CHANNELS), f"{name}/bias": np.zeros(blocks.CHANNELS)}
+    blocks.assign(layer, weights)
+    x = tf.cast(2 * blocks.inputs(1), policy.removeprefix("mixed_"))
+    _, attention = layer(x, return_attention_scores=True)
+    _, expected = blocks.oracle_block(tf.cast(x, "float64").numpy(), weights, 1, pool_size=None)
+    blocks.close(attention, expected[:, 0], 1e-5)
+
+
+@covering.parametrize(policy=POLICIES, flavour=blocks.FLAVOURS)
+def test_symbolic_dtypes(flavour, policy):
+    inputs = blocks.FLAVOURS[flavour].keras.Input((4, 4, blocks.CHANNELS), dtype="float32")
+    z, attention = blocks.make(flavour, 2, dtype=policy)(inputs, return_attention_scores=True)
+    assert (z.dtype, attention.dtype) == (policy.removeprefix("mixed_"), "float32")
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 def test_ten_thousand_keys_share_the_attention(flavour, policy):
     """In 16 bits a sum of ten thousand equal weights would stop growing long before its end."""

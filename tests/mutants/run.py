@@ -25,7 +25,6 @@ import faults
 
 ROOT = pathlib.Path(__file__).parents[2]
 PACKAGE = "keras_nonlocal"
-LIMIT = 3600  # seconds of a run of all tests, after which it is killed
 # What the tests import apart from the package: every run is a fork of this process, which has done so.
 WARM = ("hypothesis", "pytest", "keras", "tf_keras", "official.core.train_lib", "official.vision.configs.maskrcnn")
 WARM += ("official.vision.tasks.video_classification", "official.vision.modeling.backbones.factory")
@@ -175,6 +174,7 @@ def parse_arguments():
     parser.add_argument("--tests", nargs="+", help="What pytest runs; default: what faults.py names for each fault.")
     parser.add_argument("--slow", action="store_true", help="Run the slow tests too.")
     parser.add_argument("--first", action="store_true", help="Stop at the first test that fails: quicker, no counts.")
+    parser.add_argument("--limit", type=float, default=3600, help="Seconds after which a run is killed. Default 3600.")
     parser.add_argument("--processes", type=int, default=2, help="Runs at a time. Default 2.")
     parser.add_argument("--out", type=pathlib.Path, help="A JSON file for the names of all tests that fail.")
     return parser.parse_args()
@@ -198,7 +198,7 @@ def main():
         everything = options.tests or sorted({path for fault in chosen for path in faults.tests(fault)})
         print(f"The package as it is, {' '.join(everything)}", flush=True)
         sound, began = [], time.monotonic()
-        run_all([(None, [*everything, *more])], 1, LIMIT, lambda *found: sound.extend(found[1:]))
+        run_all([(None, [*everything, *more])], 1, options.limit, lambda *found: sound.extend(found[1:]))
         failing, seconds = sound
         print(f"{len(seconds)} tests, {time.monotonic() - began:.0f} s; failing: {failing or 'none'}", flush=True)
 
@@ -220,7 +220,7 @@ def main():
 
     more += ["-x"] if options.first else []
     jobs = [(fault, [*(options.tests or faults.tests(fault)), *more]) for fault in chosen]
-    run_all(jobs, options.processes, LIMIT, done)
+    run_all(jobs, options.processes, options.limit, done)
 
     if seconds:
         print("\nA small set of tests that notices whatever any does, and how many faults each adds:")
