@@ -174,7 +174,9 @@ def parse_arguments():
     parser.add_argument("--tests", nargs="+", help="What pytest runs; default: what faults.py names for each fault.")
     parser.add_argument("--slow", action="store_true", help="Run the slow tests too.")
     parser.add_argument("--first", action="store_true", help="Stop at the first test that fails: quicker, no counts.")
-    parser.add_argument("--limit", type=float, default=3600, help="Seconds after which a run is killed. Default 3600.")
+    parser.add_argument(
+        "--limit", type=float, default=3600, help="Seconds after which a run is killed, as noticed. Default 3600."
+    )
     parser.add_argument("--processes", type=int, default=2, help="Runs at a time. Default 2.")
     parser.add_argument("--out", type=pathlib.Path, help="A JSON file for the names of all tests that fail.")
     return parser.parse_args()
