@@ -582,6 +582,13 @@ def test_no_examples(flavour, rank, extent, group_frames):
     assert tuple(layer(x, mask=np.ones(x.shape[:-1], bool)).shape) == x.shape
 
 
+def test_no_positions(flavour):
+    layer, _ = blocks.make_random(flavour, 1)
+    x = blocks.inputs(1, positions=(0,)).astype("float32")
+    for call in (layer, tf.function(layer, input_signature=[tf.TensorSpec([None, None, blocks.CHANNELS], "float32")])):
+        assert tuple(call(x).shape) == x.shape
+
+
 def test_groups_that_do_not_divide(flavour):
     layer, _ = blocks.make_random(flavour, 1, pool_size=None, group_frames=2)
     with pytest.raises(ValueError, match="(?s)group_frames.*divide.*2.*7 frames"):
@@ -689,6 +696,9 @@ def test_config_holds_every_argument(flavour, rank):
         if isinstance(value, (int, float, str, tuple)) and name != "dtype":
             assert layer.get_config()[name] == value
     assert blocks.make(flavour, rank, norm=None).get_config()["norm"] is None
+    for name, other in itertools.permutations(("use_bias", "use_out_bias")):
+        config = blocks.make(flavour, rank, **{name: False}).get_config()
+        assert (config[name], config[other]) == (False, True)
     saving = module.saving if flavour == "keras" else module.utils
     again = saving.deserialize_keras_object(saving.serialize_keras_object(layer))
     assert again.get_config() == layer.get_config()
