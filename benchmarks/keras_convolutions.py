@@ -63,7 +63,8 @@ class DemoStep:
         from official.core import exp_factory, task_factory
         from official.modeling import hyperparams
 
-        from keras_nonlocal.tfm import experiments, layers  # noqa: F401  (registers the experiments)
+        from keras_nonlocal.demo import experiments  # noqa: F401  (registers them)
+        from keras_nonlocal.tfm import layers
 
         if own:
             layers.Conv3D, layers.MaxPooling3D = tf_keras.layers.Conv3D, tf_keras.layers.MaxPooling3D

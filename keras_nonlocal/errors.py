@@ -1,5 +1,6 @@
 """Errors that say which thing, what rule, what came, and what to do."""
 
+import contextlib
 import functools
 import numbers
 import sys
@@ -9,6 +10,19 @@ import numpy as np
 
 class UserError(ValueError):
     """Something the user gave is wrong; its message is one sentence that names the thing and the cure."""
+
+
+class MissingExtra(UserError, ImportError):
+    """A package that one of the extras brings is not installed."""
+
+
+@contextlib.contextmanager
+def needs_extra(extra):
+    """Turns the lack of a package that is imported within into a MissingExtra, which says how to install it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"{error.name} is not installed: pip install 'keras_nonlocal[{extra}]'") from error
 
 
 def first_line(error):

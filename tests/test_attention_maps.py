@@ -4,11 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
-from matplotlib import pyplot
 from matplotlib.patches import ConnectionPatch
 
 import keras_nonlocal
-from keras_nonlocal.analysis import attention_maps
+from keras_nonlocal.analysis import attention_maps, plot
 from keras_nonlocal.tfm import layers as tfm_layers
 
 
@@ -47,12 +46,24 @@ def test_blocks_are_found_in_order_and_wrong_ones_are_named():
         attention_maps.attention_map(model_with_block(keras, keras_nonlocal, extent="space"), "block", clip)
 
 
-def test_arrows_go_from_the_query_to_its_keys():
+def test_shares_are_of_the_absolute_weights():
+    weights = np.array([[0.5, 0.5, 0, 0], [-1, 0, 1, 2], [0, 0, 0, 0], [0, 0.25, 0, 0.75]])  # 2 x 1 x 2 each
+    attention = attention_maps.AttentionMap(weights, (2, 1, 2), (2, 1, 2))
+    np.testing.assert_array_equal(attention.share_of_other_frames(), [[[0, 0.75]], [[0, 0.25]]])
+    np.testing.assert_array_equal(attention.share([[[True, False]], [[False, False]]]), [[[0.5, 0.25]], [[0, 0]]])
+    pooled = attention_maps.AttentionMap(np.full((4, 2), [0.25, 0.75]), (4, 1, 1), (2, 1, 1))
+    np.testing.assert_array_equal(pooled.share_of_other_frames().reshape(-1), [0.75, 0.75, 0.25, 0.25])
+
+
+def test_a_picture_shows_the_query_its_keys_and_how_much_each_has():
     weights = np.zeros((2 * 4 * 4, 2 * 2 * 2))
-    weights[np.ravel_multi_index((1, 3, 0), (2, 4, 4)), np.ravel_multi_index((0, 0, 1), (2, 2, 2))] = 1.0
+    row = weights[np.ravel_multi_index((1, 3, 0), (2, 4, 4))]
+    row[np.ravel_multi_index(([0, 1], [0, 1], [1, 1]), (2, 2, 2))] = 0.75, 0.25
     attention = attention_maps.AttentionMap(weights, (2, 4, 4), (2, 2, 2))
-    figure = attention_maps.draw_arrows(np.zeros((2, 40, 40, 3), "uint8"), attention, (1, 3, 0), count=1)
+    figure = plot.draw_attention(np.zeros((2, 40, 40, 3), "uint8"), attention, (1, 3, 0), count=1)
     (arrow,) = (artist for artist in figure.artists if isinstance(artist, ConnectionPatch))
     assert arrow.xy1 == (5.0, 35.0) and arrow.xy2 == (30.0, 10.0)
     assert arrow.coords1 is figure.axes[1].transData and arrow.coords2 is figure.axes[0].transData
-    pyplot.close(figure)
+    assert figure.axes[0].get_title() == "t = 0: 75 % of the attention"
+    heat = [axis.images[1].get_array()[..., 3] for axis in figure.axes]
+    assert heat[0][0, 1] == pytest.approx(3 * heat[1][1, 1]) and np.count_nonzero(heat) == 2

@@ -17,7 +17,6 @@ from blocks import FLAVOURS, close
 
 from keras_nonlocal import layers
 from keras_nonlocal.layers import convolutions
-from keras_nonlocal.models import video_resnet
 
 flavours = pytest.mark.parametrize("flavour", FLAVOURS)
 SHAPE = (2, 5, 7, 6, 3)
@@ -31,6 +30,11 @@ KINDS = [
     ((3, 3, 3), (1, 2, 2), "same"),
     ((5, 2, 2), (2, 1, 1), "valid"),
 ]
+
+
+def half(flavour, cases):
+    """Every second case: what computes is the same for both flavours, so that each need not take them all."""
+    return list(cases)[list(FLAVOURS).index(flavour) :: 2]
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +88,7 @@ def operations(layer, shape=SHAPE, dtype="float32"):
 @flavours
 @pytest.mark.parametrize("kernel", KERNELS, ids=str)
 def test_numbers_are_the_own_layers(flavour, kernel):
-    for i, (strides, padding) in enumerate(itertools.product(STRIDES, ["valid", "same"])):
+    for i, (padding, strides) in enumerate(half(flavour, itertools.product(["valid", "same"], STRIDES))):
         ours, own = pair(flavour, kernel, strides, padding, use_bias=i % 3 > 0, activation=[None, "relu"][i % 2])
         assert "Conv3D" not in operations(ours, dtype="float64")
         agree(run(ours, data()), run(own, data()), 1e-12)
@@ -92,7 +96,7 @@ def test_numbers_are_the_own_layers(flavour, kernel):
 
 @flavours
 def test_float32(flavour):
-    for kernel, strides, padding in KINDS:
+    for kernel, strides, padding in half(flavour, KINDS):
         ours, own = pair(flavour, kernel, strides, padding, dtype="float32")
         agree(run(ours, data(dtype="float32")), run(own, data(dtype="float32")), 1e-5)
 
@@ -100,25 +104,26 @@ def test_float32(flavour):
 @flavours
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision(flavour, policy):
-    for kernel, strides, padding in KINDS:
-        half, _ = pair(flavour, kernel, strides, padding, dtype=policy)
+    for kernel, strides, padding in half(flavour, KINDS):
+        low, _ = pair(flavour, kernel, strides, padding, dtype=policy)
         full, _ = pair(flavour, kernel, strides, padding, dtype="float32")
-        assert half(data(dtype="float32")).dtype == policy.removeprefix("mixed_") and half.kernel.dtype == "float32"
-        agree(run(half, data(dtype="float32")), run(full, data(dtype="float32")), 0.1)
+        assert low(data(dtype="float32")).dtype == policy.removeprefix("mixed_") and low.kernel.dtype == "float32"
+        agree(run(low, data(dtype="float32")), run(full, data(dtype="float32")), 0.1)
 
 
 @flavours
 def test_sizes_may_be_unknown(flavour):
-    for known in ((None,) * 4 + (3,), (2, None, 7, 6, 3), (None, 5, None, None, 3)):
-        for kernel, strides, padding in KINDS:
-            ours, own = pair(flavour, kernel, strides, padding)
-            found = run(ours, data(), signature=[tf.TensorSpec(known, "float64")])
-            agree(found, run(own, data()), 1e-12)
+    skips = ((1, 3, 3), (3, 1, 2), "same")  # frames that no window takes, which is a negative padding
+    for kernel, strides, padding in half(flavour, [*KINDS, skips]):
+        ours, own = pair(flavour, kernel, strides, padding)
+        expected = run(own, data())
+        for known in ((None,) * 4 + (3,), (2, None, 7, 6, 3), (None, 5, None, None, 3)):
+            agree(run(ours, data(), signature=[tf.TensorSpec(known, "float64")]), expected, 1e-12)
 
 
 @flavours
 def test_static_sizes_are_known_in_the_graph(flavour):
-    for kernel, strides, padding in KINDS:
+    for kernel, strides, padding in half(flavour, KINDS):
         for known in (SHAPE, (None, *SHAPE[1:]), (None, None, *SHAPE[2:])):
             ours, own = pair(flavour, kernel, strides, padding)
             symbolic = FLAVOURS[flavour].keras.Input(known[1:], dtype="float64")
@@ -130,7 +135,7 @@ def test_static_sizes_are_known_in_the_graph(flavour):
 @flavours
 @pytest.mark.parametrize("known", [(0, *SHAPE[1:]), (None,) * 4 + (3,)], ids=str)
 def test_an_empty_batch(flavour, known):
-    for kernel, strides, padding in KINDS:
+    for kernel, strides, padding in half(flavour, KINDS):
         ours, _ = pair(flavour, kernel, strides, padding, dtype="float32")
         found = run(ours, data((0, *SHAPE[1:]), dtype="float32"), signature=[tf.TensorSpec(known, "float32")])
         assert found[0].shape == tuple(ours.compute_output_shape((0, *SHAPE[1:])))
@@ -139,7 +144,7 @@ def test_an_empty_batch(flavour, known):
 
 @flavours
 def test_xla(flavour):
-    for kernel, strides, padding in KINDS:
+    for kernel, strides, padding in half(flavour, KINDS):
         ours, own = pair(flavour, kernel, strides, padding, dtype="float32")
         x = data(dtype="float32")
         agree(run(ours, x, jit_compile=True), run(own, x), 1e-4)
@@ -211,7 +216,8 @@ def test_tensorflow_says_whether_onednn_is_on(variable, kernel):
 def test_pooling(flavour, pool):
     flavoured = FLAVOURS[flavour]
     x = data(dtype="float32")
-    for strides, padding in [(None, "valid"), ((1, 2, 2), "same"), ((2, 2, 2), "valid"), ((2, 1, 1), "same")]:
+    ways = [(None, "valid"), ((2, 2, 2), "valid"), ((2, 1, 1), "same"), ((1, 2, 2), "same")]
+    for strides, padding in half(flavour, ways):
         ours, own = (kind.MaxPooling3D(pool, strides, padding) for kind in (flavoured.layers, flavoured.keras.layers))
         assert operations(ours) == {"MaxPool"}
         expected = run(own, x)
@@ -250,29 +256,25 @@ def test_mirrored_replicas(flavour, two_replicas):
     close(*found, 1e-5)
 
 
-ARGUMENTS = dict(block_counts=(1, 1, 1, 1), width=4, inflate="3x1x1", temporal_stride=8, stem="paper")
-
-
 def networks(flavour):
-    """A video network of ours, and the same of the flavour's own convolutions and poolings; the same random weights."""
+    """A network of our convolutions and poolings, and the same of the flavour's own; the same random weights."""
     flavoured = FLAVOURS[flavour]
     found = []
     for kinds in (flavoured.layers, flavoured.keras.layers):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(flavoured.layers, "Conv3D", kinds.Conv3D)
-            patch.setattr(flavoured.layers, "MaxPooling3D", kinds.MaxPooling3D)
-            inputs = flavoured.keras.Input((8, 32, 32, 3))
-            endpoints = video_resnet.video_resnet(flavoured.keras, flavoured.layers, inputs, **ARGUMENTS)
-            found.append(flavoured.keras.Model(inputs, endpoints["5"], name="network"))
+        inputs = flavoured.keras.Input((8, 16, 16, 3))
+        x = kinds.Conv3D(4, (3, 5, 5), (2, 2, 2), "same", use_bias=False, name="conv1")(inputs)
+        x = kinds.MaxPooling3D((2, 3, 3), (1, 2, 2), name="pool1")(x)
+        x = kinds.Conv3D(5, (1, 3, 3), activation="relu", name="conv2")(x)
+        found.append(flavoured.keras.Model(inputs, x, name="network"))
     rng = np.random.default_rng(0)
-    weights = [rng.uniform(0.5, 1.5, w.shape) for w in found[0].get_weights()]
+    weights = [rng.normal(size=w.shape) for w in found[0].get_weights()]
     for network in found:
         network.set_weights(weights)
     return found
 
 
 def clip():
-    return data((1, 8, 32, 32, 3), dtype="float32")
+    return data((1, 8, 16, 16, 3), dtype="float32")
 
 
 @flavours

@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from keras_nonlocal.demo import stages
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 
@@ -41,9 +43,22 @@ def test_ctrl_c_ends_it_with_one_line(tmp_path):
     arguments = [sys.executable, "-c", code, f"--work_dir={tmp_path}"]
     with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         shown = iter(process.stdout.readline, "")
-        assert any("make_demo_clips.py" in line for line in shown)
+        assert any("make_demo_clips" in line for line in shown)
         time.sleep(2)  # the line comes before the command, which has begun by then
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert error.splitlines()[-1] == "stopped" and "Traceback" not in error
+
+
+def test_the_time_left_is_told_at_the_pace_of_the_stages_before(capsys):
+    now = iter([0, 40, 41, 101])
+    begin = stages.Stages({"a": 20, "done": 60, "b": 30, "c": 90}, clock=lambda: next(now)).start
+    for stage in ("a", "done", "b", "c"):
+        begin(stage)
+    assert capsys.readouterr().out.splitlines()[1::2] == [
+        "[1/4] a (about 3 min left)",
+        "[2/4] done (about 6 min left)",
+        "[3/4] b (about 4 min left)",  # "done" took a second: an earlier run had done it
+        "[4/4] c (about 3 min left)",
+    ]

@@ -18,8 +18,9 @@ from official.core import exp_factory, export_base
 from official.vision.ops import preprocess_ops_3d
 
 from keras_nonlocal.data.video import frame_limits
-from keras_nonlocal.tfm import experiments, export  # noqa: F401
-from keras_nonlocal.tfm.tasks import video_input  # noqa: F401
+from keras_nonlocal.demo import experiments  # noqa: F401  (registers them)
+from keras_nonlocal.tfm.export import signatures, video_classification
+from keras_nonlocal.tfm.tasks import video_input
 
 SIZE = b"\xff\xc0"  # the marker of the segment that holds height and width; once more for progressive images
 PROGRESSIVE_SIZE, SCAN = b"\xff\xc2", b"\xff\xda"
@@ -64,7 +65,7 @@ def params():
 def module(params):
     shape = tuple(params.task.validation_data.feature_shape)
     layers = [tf_keras.layers.Conv3D(2, 3, input_shape=shape), tf_keras.layers.GlobalAveragePooling3D()]
-    return export.VideoClassificationModule(params, tf_keras.Sequential(layers))
+    return video_classification.VideoClassificationModule(params, tf_keras.Sequential(layers))
 
 
 @pytest.fixture(scope="module")
@@ -192,14 +193,14 @@ def test_only_the_frames_of_the_clip_are_decoded(params, module):
 
 
 def test_short_videos_cannot_ask_for_any_amount_of_memory(params, module, monkeypatch):
-    monkeypatch.setattr(export, "MAX_REQUEST_BYTES", 2 * math.prod(params.task.validation_data.feature_shape))
-    module = export.VideoClassificationModule(params, module.model)
+    monkeypatch.setattr(signatures, "MAX_REQUEST_BYTES", 2 * math.prod(params.task.validation_data.feature_shape))
+    module = video_classification.VideoClassificationModule(params, module.model)
     assert module.serve_tf_example(tf.constant([sequence(jpeg(4, 4))] * 2))["logits"].shape == (2, 2)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"`examples` may hold at most 2 videos.*\[3\]"):
         module.serve_tf_example(tf.constant([sequence(jpeg(4, 4))] * 3))
 
 
-ASK = """
+PREDICT = """
 import sys
 import numpy as np, tensorflow as tf
 with tf.Graph().as_default(), tf.compat.v1.Session() as session:
@@ -217,9 +218,9 @@ with tf.Graph().as_default(), tf.compat.v1.Session() as session:
 
 def test_a_wrong_shape_is_refused_before_a_kernel_that_would_abort(module, tmp_path):
     """Of TensorFlow's kernels it is oneDNN's that end the process; some CPUs have them off."""
-    export_base.export(module, {"frames": "serving_default"}, str(tmp_path), timestamped=False)
+    export_base.export(module, ["serving_default"], str(tmp_path), timestamped=False)
     done = subprocess.run(
-        [sys.executable, "-c", ASK, str(tmp_path)],
+        [sys.executable, "-c", PREDICT, str(tmp_path)],
         env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": "1"},
         capture_output=True,
         text=True,

@@ -15,17 +15,18 @@ ROOMS = (
     "ground",
     "ops",
     "layers",
+    "paper",
     "models",
     "surgery",
     "analysis",
     "weights",
     "data",
     "serving",
-    "paper",
     "tfm",
     "demo",
+    "commands",
 )
-GROUND = ("errors", "files", "console", "_version")
+GROUND = ("errors", "files", "features", "console", "configs", "_version")
 FORBIDDEN = {
     "ops": {"layers"},
     "layers": {"models", "surgery", "analysis", "weights"},
@@ -34,7 +35,7 @@ FORBIDDEN = {
     "analysis": {"models", "weights"},
     "data": {"ops", "layers", "models", "surgery", "analysis", "weights"},
     "serving": {"ops", "layers", "models", "surgery", "analysis", "weights"},
-    "paper": {"layers", "surgery", "analysis", "weights", "data", "serving"},
+    "paper": {*GROUND, "ops", "layers"},
 }
 
 
@@ -65,7 +66,7 @@ def _imports_any(path, *names):
 
 @pytest.mark.parametrize("path", MODULES, ids=_name)
 def test_only_the_rooms_on_top_need_tf_keras(path):
-    if _room(path) not in ("tfm", "demo"):
+    if _room(path) not in ("tfm", "demo", "commands"):
         assert not _imports_any(path, "tf_keras", "official", "orbit")
 
 
@@ -101,6 +102,15 @@ def test_rooms_import_one_way(path):
     room = _room(path)
     above = {*ROOMS[ROOMS.index(room) + 1 :], *FORBIDDEN.get(room, ())}
     assert not _imports_any(path, *(f"keras_nonlocal.{name}" for name in above))
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "data").rglob("*.py")), ids=_name)
+def test_records_know_no_video(path):
+    """Texts of lists and labels are below records, and videos above them."""
+    folder = path.relative_to(PACKAGE / "data").parts[0]
+    above = {"video": (), "records": ("video",)}.get(folder, ("video", "records"))
+    assert not _imports_any(path, *(f"keras_nonlocal.data.{name}" for name in above))
+    assert folder == "video" or not _imports_any(path, "cv2")
 
 
 def test_every_module_is_in_a_room():
@@ -146,10 +156,22 @@ def test_the_library_leaves_the_environment_alone(path):
     assert not written
 
 
+def test_what_the_serving_extra_installs_is_imported_in_one_place():
+    assert [path for path in MODULES if _imports_any(path, "grpc", "tensorflow_serving")] == [
+        PACKAGE / "serving" / "apis.py"
+    ]
+
+
 def test_only_the_keras_3_rooms_need_keras():
     """The mathematics, the mixins, surgery and analysis are for either Keras."""
     needs = {path.relative_to(PACKAGE).as_posix() for path in MODULES if _imports_any(path, "keras")}
-    assert needs == {"layers/__init__.py", "models/c2d.py", "tfm/warm_start/image_resnets.py"}
+    for_types = {"models/registry.py", "weights/building.py", "weights/loading.py"}
+    assert needs == {"layers/__init__.py", "models/c2d.py", "tfm/warm_start/keras_applications.py", *for_types}
+
+
+def test_one_module_draws():
+    """The rest of the package asks it for figures, so that matplotlib is named, and missed, in one place."""
+    assert [path for path in MODULES if _imports_any(path, "matplotlib")] == [PACKAGE / "analysis" / "plot.py"]
 
 
 def test_tfm_layers_do_not_need_official():

@@ -22,8 +22,8 @@ def test_names():
 
 
 def test_every_preset_is_a_row_of_the_paper_and_the_other_way_round():
-    used = {row.run.preset for row in paper.ROWS if row.run and row.run.dataset != "coco"}
-    assert used == set(models.list())
+    used = {paper.RUNS[row.run].network for row in paper.ROWS if row.run}
+    assert used == {*models.list(), *paper.DETECTORS}
 
 
 @pytest.mark.parametrize(
@@ -49,10 +49,10 @@ def test_where_blocks_go(name, expected):
 
 @pytest.mark.parametrize("name", models.list())
 def test_every_placement_exists(name):
-    preset = presets.find(name)
-    video_resnet.checked_placement(preset.non_local, video_resnet.BLOCK_COUNTS[preset.depth])
+    network = presets.find(name)
+    video_resnet.checked_placement(network.non_local, video_resnet.BLOCK_COUNTS[network.depth])
     number = re.search(r"_(1|5|10)(_|$)", name)
-    assert sum(map(len, preset.non_local.values())) == (int(number[1]) if number else 0)
+    assert sum(map(len, network.non_local.values())) == (int(number[1]) if number else 0)
     assert models.describe(name).count("Table") >= 1 and "\n" not in models.describe(name)
 
 
@@ -68,8 +68,9 @@ def test_overrides():
 
 
 def test_presets_are_not_changed_by_what_is_done_with_them():
-    presets.find("nl_c2d_r50_5").arguments["non_local"]["res3"].append(0)
-    assert presets.find("nl_c2d_r50_5").arguments["non_local"]["res3"] == [1, 3]
+    network = presets.find("nl_c2d_r50_5")
+    presets.arguments(network)["non_local"]["res3"].append(0)
+    assert presets.arguments(network)["non_local"]["res3"] == [1, 3]
 
 
 def test_the_wrong_name():

@@ -1,8 +1,8 @@
+import multiprocessing
 import os
+import pathlib
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -142,24 +142,28 @@ def test_publishers_at_the_same_time_get_versions_of_their_own(tmp_path, write):
 
 def test_killed_publisher_leaves_no_version_and_its_rest_is_removed(tmp_path, write):
     base = tmp_path / "clips"
-    script = (
-        "import os, pathlib, sys, time\n"
-        "from keras_nonlocal.serving import publish\n"
-        "def write(path):\n"
-        "    pathlib.Path(path, 'saved_model.pb').write_bytes(b'half')\n"
-        "    print('writing', flush=True)\n"
-        "    time.sleep(60)\n"
-        "publish.publish(write, sys.argv[1])\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", script, str(base)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as process:
-        assert process.stdout.readline() == b"writing\n"
+    reader, writer = os.pipe()
+
+    def stay_in_the_middle(path):
+        pathlib.Path(path, "saved_model.pb").write_bytes(b"half")
+        os.write(writer, b"writing")
+        time.sleep(60)
+
+    # Of TensorFlow, whose threads a fork leaves behind, nothing runs in the child.
+    process = multiprocessing.get_context("fork").Process(target=publish.publish, args=(stay_in_the_middle, base))
+    process.start()
+    try:
+        assert os.read(reader, 7) == b"writing"
         (temp,) = os.listdir(base)
         # A live publisher's work is left alone.
         publish.publish(write, base)
         assert sorted(os.listdir(base)) == sorted([temp, "1"])
-        process.send_signal(signal.SIGKILL)
+    finally:
+        process.kill()
+        process.join()
+        os.close(reader)
+        os.close(writer)
+    assert process.exitcode == -signal.SIGKILL
     assert sorted(publish.versions(base)) == [1]
     publish.publish(write, base)
     assert sorted(os.listdir(base)) == ["1", "2"]

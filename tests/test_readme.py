@@ -7,19 +7,30 @@ import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-GUIDES = [ROOT / "README.md", ROOT / "training" / "README.md", ROOT / "saved_models" / "README.md"]
+GUIDES = [ROOT / "README.md", *(ROOT / room / "README.md" for room in ("training", "saved_models"))]
+GUIDES += sorted((ROOT / "docs").glob("*.md"))
 
 
-def test_the_layer_example_runs_as_printed(tmp_path, monkeypatch):
-    model, training = re.findall(r"```python\n(.*?)```", GUIDES[0].read_text(), re.DOTALL)
+def test_the_layer_examples_run_as_printed(tmp_path, monkeypatch):
+    model, training, insertion = re.findall(r"```python\n(.*?)```", GUIDES[0].read_text(), re.DOTALL)
     assert len([line for line in model.splitlines() if line.strip()]) <= 10
-    images = np.random.default_rng(0).normal(size=(2, 16, 20, 3)).astype("float32")
+    images = np.random.default_rng(0).normal(size=(2, 32, 40, 3)).astype("float32")
     names = {"images": images, "labels": np.array([3, 7])}
     monkeypatch.chdir(tmp_path)
     exec(model, names)  # noqa: S102
     exec(training, names)  # noqa: S102
     loaded = names["keras"].models.load_model("model.keras")
     np.testing.assert_allclose(loaded(images), names["model"](images), atol=1e-5)
+
+    trained = names["trained"] = names["keras"].applications.ResNet50(weights=None, input_shape=(32, 40, 3))
+    exec(insertion, names)  # noqa: S102
+    assert names["model"].count_params() > trained.count_params()
+    np.testing.assert_array_equal(names["model"](images), trained(images))
+
+
+def test_the_readme_is_two_minutes_of_reading():
+    text = re.sub(r"```.*?```", "", GUIDES[0].read_text(), flags=re.DOTALL)
+    assert len(text.split()) <= 2 * 250
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -30,12 +41,13 @@ def test_links_lead_somewhere(guide):
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_scripts_have_the_flags_that_guides_give_them(guide):
+def test_commands_have_the_flags_that_guides_give_them(guide):
     text = guide.read_text().replace("\\\n", " ")
-    commands = re.findall(r"^ *python ((?:training|saved_models)/\w+\.py)(.*)$", text, re.MULTILINE)
-    for script, arguments in commands:
-        source = (ROOT / script).read_text()
+    for name, arguments in re.findall(r"^ *keras-nonlocal (\w+)(.*)$", text, re.MULTILINE):
+        source = (ROOT / "keras_nonlocal" / "commands" / f"{name}.py").read_text()
         known = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', source))
-        if "tfm_flags.define_flags()" in source:
+        if "experiment_flags.define(" in source:
             known |= {"experiment", "mode", "model_dir", "config_file", "params_override"}
-        assert set(re.findall(r"--(\w+)", arguments)) <= known, (script, arguments)
+        if "experiment_flags." in source:
+            known |= {"register"}
+        assert set(re.findall(r"--(\w+)", arguments)) <= known, (name, arguments)

@@ -17,24 +17,26 @@ import threading
 import time
 import types
 
-import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
-from tensorflow_serving.apis import (
+
+from keras_nonlocal.errors import UserError
+from keras_nonlocal.ops import attend, pairwise
+from keras_nonlocal.serving import model_server, ports, publish, server
+from keras_nonlocal.serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
+    grpc,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_log_pb2,
     prediction_service_pb2_grpc,
 )
-
-from keras_nonlocal.errors import UserError
-from keras_nonlocal.serving import publish
-from keras_nonlocal.serving.local import json_tensors, rest_service, server
+from keras_nonlocal.serving.local import json_tensors, rest_service
 from keras_nonlocal.serving.local.servable import RequestError
+from keras_nonlocal.serving.local.server import LocalServer
 
 ROOT = pathlib.Path(__file__).parent.parent
 CLIP = [2, 4, 4, 3]
@@ -42,7 +44,7 @@ GOOD = {"signature_name": "double", "instances": [[1, 2, 3]]}
 
 
 class Served(tf.Module):
-    """Small functions that together have every kind of input and output."""
+    """Small functions that together have every kind of input and output; the default one is non-local."""
 
     def __init__(self, factor):
         super().__init__()
@@ -51,7 +53,8 @@ class Served(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None, *CLIP], name="image")])
     def classify(self, image):
-        logits = tf.reduce_mean(tf.nn.conv3d(image, self.kernel, [1] * 5, "SAME"), [1, 2, 3])
+        x = tf.reshape(tf.nn.conv3d(image, self.kernel, [1] * 5, "SAME"), [-1, 32, 2])
+        logits = tf.reduce_mean(attend.attend(pairwise.get("gaussian"), x, x, x), 1)
         return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, None, 3], name="image")])
@@ -91,20 +94,28 @@ class Served(tf.Module):
         return {"y": tf.logical_not(flag)}
 
 
-def save(path, factor=2):
-    """Saves a model that multiplies by factor."""
+def save(path, names, factor=2):
+    """Saves a model with the named functions; `double` multiplies by factor."""
     module = Served(factor)
-    names = ["any_size", "double", "add", "echo", "pixels", "total", "half", "strict", "flip"]
     signatures = {"serving_default": module.classify} | {name: getattr(module, name) for name in names}
-    tf.saved_model.save(module, str(path), signatures=signatures)
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)  # TensorFlow remarks on it at each load
+    tf.saved_model.save(module, str(path), signatures=signatures, options=options)
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """Two SavedModels: factor 2 and factor 3."""
+    """A SavedModel with every function."""
+    path = tmp_path_factory.mktemp("saved") / "all"
+    save(path, ["any_size", "double", "add", "echo", "pixels", "total", "half", "strict", "flip"])
+    return path
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory):
+    """Two SavedModels that load fast: factor 2 and factor 3."""
     paths = [tmp_path_factory.mktemp("saved") / f"factor{factor}" for factor in (2, 3)]
     for path, factor in zip(paths, (2, 3), strict=True):
-        save(path, factor)
+        save(path, ["double"], factor)
     return paths
 
 
@@ -112,8 +123,8 @@ def saved(tmp_path_factory):
 def local(saved, tmp_path_factory):
     """A running server of one version, 1, under the name clips."""
     base = tmp_path_factory.mktemp("saved_models") / "clips"
-    publish.publish(lambda path: shutil.copytree(saved[0], path, dirs_exist_ok=True), base)
-    with server.LocalServer(base, "clips") as running:
+    publish.publish(lambda path: shutil.copytree(saved, path, dirs_exist_ok=True), base)
+    with LocalServer(base, "clips") as running:
         yield running
 
 
@@ -139,12 +150,12 @@ def predict(local, body, path="/v1/models/clips:predict"):
     return call(local, "POST", path, data)
 
 
-def raw(local, request, says_end=True):
-    """Sends bytes as they are; returns everything the server says until it closes or falls silent."""
+def raw(local, request, half_close=True):
+    """Sends bytes as they are; returns everything the server sends until it closes or falls silent."""
     host, port = local.rest_url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:
         connection.sendall(request)
-        if says_end:
+        if half_close:
             connection.shutdown(socket.SHUT_WR)
         connection.settimeout(2)
         data = b""
@@ -446,16 +457,16 @@ class TestHttp:
 
     def test_body_that_never_comes(self, local, monkeypatch):
         monkeypatch.setattr(rest_service._Handler, "timeout", 0.2)
-        assert raw(local, self.HEAD + b"Content-Length: 10\r\n\r\n{", says_end=False).startswith(b"HTTP/1.1 408 ")
+        assert raw(local, self.HEAD + b"Content-Length: 10\r\n\r\n{", half_close=False).startswith(b"HTTP/1.1 408 ")
 
     def test_many_at_once(self, local):
         rows = [[[float(i), 0, 0]] for i in range(64)]
 
-        def ask(row):
+        def double(row):
             return predict(local, {"signature_name": "double", "instances": row})
 
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
-            replies = list(pool.map(ask, rows))
+            replies = list(pool.map(double, rows))
         assert replies == [(200, {"predictions": [[2 * row[0][0], 0.0, 0.0]]}) for row in rows]
 
 
@@ -674,15 +685,15 @@ def wait_for(condition, seconds=20):
 
 class TestVersions:
     @pytest.fixture
-    def base(self, tmp_path, saved):
+    def base(self, tmp_path, versions):
         base = tmp_path / "clips"
-        shutil.copytree(saved[0], base / "1")
+        shutil.copytree(versions[0], base / "1")
         return base
 
-    def test_swap_under_load_fails_no_request(self, base, saved, capsys):
+    def test_swap_under_load_fails_no_request(self, base, versions, capsys):
         answers, failures, done = set(), [], threading.Event()
 
-        def ask_rest(local):
+        def predict_by_rest(local):
             connection = connect(local)
             while not done.is_set():
                 connection.request("POST", "/v1/models/clips:predict", json.dumps(GOOD))
@@ -690,7 +701,7 @@ class TestVersions:
                 data = json.loads(reply.read())
                 (answers.add if reply.status == 200 else failures.append)(data.get("predictions", [[data]])[0][0])
 
-        def ask_grpc(local):
+        def predict_by_grpc(local):
             with grpc.insecure_channel(local.grpc_address) as channel:
                 stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
                 while not done.is_set():
@@ -699,11 +710,12 @@ class TestVersions:
                     except grpc.RpcError as error:
                         failures.append(error)
 
-        with server.LocalServer(base, "clips", poll_seconds=0.1) as local:
-            threads = [threading.Thread(target=ask, args=(local,)) for ask in (ask_rest, ask_rest, ask_grpc)]
+        with LocalServer(base, "clips", poll_seconds=0.1) as local:
+            targets = (predict_by_rest, predict_by_rest, predict_by_grpc)
+            threads = [threading.Thread(target=target, args=(local,)) for target in targets]
             for thread in threads:
                 thread.start()
-            publish.publish(lambda path: shutil.copytree(saved[1], path, dirs_exist_ok=True), base)
+            publish.publish(lambda path: shutil.copytree(versions[1], path, dirs_exist_ok=True), base)
             wait_for(lambda: states(local) == {2: "AVAILABLE", 1: "END"})
             time.sleep(0.3)
             done.set()
@@ -719,14 +731,14 @@ class TestVersions:
         assert answers == {2.0, 3.0}
         assert "model clips: version 2 serves, version 1 is retired" in capsys.readouterr().out
 
-    def test_broken_version_leaves_the_old_one_serving(self, base, saved, capsys):
-        with server.LocalServer(base, "clips", poll_seconds=0.1) as local:
+    def test_broken_version_leaves_the_old_one_serving(self, base, versions, capsys):
+        with LocalServer(base, "clips", poll_seconds=0.1) as local:
             (base / "2").mkdir()
             wait_for(lambda: states(local) == {2: "END", 1: "AVAILABLE"})
             assert local.model.statuses(2)[0].code == "NOT_FOUND"
             assert_alive(local)
             # A copy that was still under way is tried again once it is complete.
-            shutil.copytree(saved[1], base / "2", dirs_exist_ok=True)
+            shutil.copytree(versions[1], base / "2", dirs_exist_ok=True)
             wait_for(lambda: states(local) == {2: "AVAILABLE", 1: "END"})
         assert capsys.readouterr().out.count("error: version 2 of clips does not load, version 1 stays") >= 1
 
@@ -740,22 +752,22 @@ class TestVersions:
                 writer.write(log.SerializeToString())
 
         record(make_request(x=ROW))
-        server.LocalServer(base, "clips").stop()
+        LocalServer(base, "clips").stop()
         record(make_request(z=ROW))
         with pytest.raises(UserError, match="warm-up file .* does not fit the model: it has no 'x'"):
-            server.LocalServer(base, "clips")
+            LocalServer(base, "clips")
         record(make_request(x=ROW[0]))
         with pytest.raises(UserError, match="warm-up file .* cannot be replayed: Shape of input x"):
-            server.LocalServer(base, "clips")
+            LocalServer(base, "clips")
         path.write_bytes(b"not a TFRecord file")
         with pytest.raises(UserError, match="warm-up file .* cannot be replayed"):
-            server.LocalServer(base, "clips")
+            LocalServer(base, "clips")
 
     def test_warns_of_an_input_it_cannot_check(self, tmp_path, capsys):
         module = tf.Module()
         module.serve = tf.function(lambda x: {"y": x}, input_signature=[tf.TensorSpec(None, name="x")])
         tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": module.serve})
-        with server.LocalServer(tmp_path, "any") as local:
+        with LocalServer(tmp_path, "any") as local:
             assert predict(local, {"inputs": [[1, 2]]}, "/v1/models/any:predict") == (200, {"outputs": [[1.0, 2.0]]})
         assert "warning: input serving_default/x has no known rank" in capsys.readouterr().out
 
@@ -767,7 +779,7 @@ class TestVersions:
             server.check_base_path(tmp_path)
         (tmp_path / "3").mkdir()
         with pytest.raises(UserError, match="saved_model.pb"):
-            server.LocalServer(tmp_path, "clips")
+            LocalServer(tmp_path, "clips")
         (tmp_path / "3" / "saved_model.pb").touch()
         with pytest.raises(UserError, match="is one version; give the directory above"):
             server.check_base_path(tmp_path / "3")
@@ -779,77 +791,139 @@ def test_reply_needs_one_batch_size():
 
 
 def test_ports_must_be_free_and_differ():
+    one, two = ports.choose_ports("127.0.0.1", port=0, rest_api_port=0)
+    assert one != two and ports.choose_ports("127.0.0.1", port=one, rest_api_port=two) == [one, two]
     with socket.create_server(("127.0.0.1", 0)) as holder:
-        port = holder.getsockname()[1]
-        with pytest.raises(UserError, match=f"port {port} is already in use .* --rest_api_port another number"):
-            server.check_ports("127.0.0.1", port=0, rest_api_port=port)
+        taken = holder.getsockname()[1]
+        for address in ("127.0.0.1", "0.0.0.0"):
+            with pytest.raises(UserError, match=f"port {taken} is already in use .* --rest_api_port another number"):
+                ports.choose_ports(address, port=0, rest_api_port=taken)
+        with pytest.raises(UserError, match=f"port {taken} is already in use"):
+            LocalServer("nowhere", "clips", port=taken)
     with pytest.raises(UserError, match="is given twice"):
-        server.check_ports("127.0.0.1", port=port, rest_api_port=port)
+        ports.choose_ports("127.0.0.1", port=one, rest_api_port=one)
     with pytest.raises(UserError, match="give --host an address of this machine"):
-        server.check_ports("192.0.2.1", port=0)
+        ports.choose_ports("192.0.2.1", port=0)
 
 
-class TestScript:
-    """saved_models/serve.py as a user runs it."""
+def make_program(folder, text):
+    """A program in the place of tensorflow_model_server; the folder is a PATH."""
+    program = folder / model_server.PROGRAM
+    program.write_text(text)
+    program.chmod(0o755)
+    return program
 
-    def start(self, base, *flags, env=None):
-        return subprocess.Popen(
-            [sys.executable, "saved_models/serve.py", f"--model_base_path={base}", "--model_name=clips", *flags],
-            cwd=ROOT,
-            env=os.environ | (env or {}),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
 
-    def test_survives_wrong_shapes_and_stops_on_sigterm(self, tmp_path, saved):
-        """The convolutions that abort on a wrong rank or an empty image are oneDNN's; some CPUs have them off."""
-        shutil.copytree(saved[0], tmp_path / "clips" / "1")
-        env = {"PATH": "", "TF_ENABLE_ONEDNN_OPTS": "1"}
-        shapes = [(), (2,), (1, 1), (1, 2, 4, 4), (1, 2, 4, 4, 2), (0,), (0, *CLIP), (1, 2, 0, 4, 3), (1, 1, 1)]
-        with self.start(tmp_path / "clips", "--port=0", "--rest_api_port=0", env=env) as process:
-            lines = [process.stdout.readline(), process.stdout.readline()]
-            assert "production wants TensorFlow Serving" in lines[0]
-            ready = re.fullmatch(
-                r"ready model=clips version=1 grpc=(127.0.0.1:\d+) rest=(http://127.0.0.1:\d+)\n", lines[1]
-            )
-            running = types.SimpleNamespace(grpc_address=ready[1], rest_url=ready[2])
-            with grpc.insecure_channel(running.grpc_address) as channel:
-                stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-                for name, shape in itertools.product(["", "any_size"], shapes):
-                    image = np.ones(shape, np.float32)
-                    status, reply = predict(running, {"signature_name": name, "inputs": image.tolist()})
-                    assert status == 400 and re.match("Shape of input image|Input image is empty", reply["error"])
-                    text = r"^(Shape of input image|Input image is empty)"
-                    assert_fails(stub.Predict, make_request(name, image=image), INVALID, text)
-            assert_alive(running)
-            assert process.poll() is None
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
-            assert process.stdout.read() == "stopped\n"
+def test_the_script_runs_tensorflow_serving_or_the_local_server(tmp_path, saved):
+    """The script, as a user runs it, finds a tensorflow_model_server on PATH, which is the script where it finds none.
 
-    def test_port_in_use(self, tmp_path):
+    The convolutions that abort on a wrong rank or an empty image are oneDNN's, which the script turns on.
+    """
+    base = tmp_path / "clips"
+    shutil.copytree(saved, base / "1")
+    make_program(tmp_path, f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/model_server_stand_in.py "$@"\n')
+    chosen_by_the_script = ("TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS")
+    environment = {name: value for name, value in os.environ.items() if name not in chosen_by_the_script}
+    environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
+    flags = [f"--model_base_path={base}", "--model_name=clips", "--port=0", "--rest_api_port=0"]
+    with subprocess.Popen(
+        [sys.executable, "saved_models/serve.py", *flags],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline().startswith("TensorFlow Serving runs, on all addresses of this machine: ")
+        lines = iter(process.stdout.readline, "")
+        line = next(line for line in lines if not line.startswith("waiting for model clips to load: "))
+        ready = re.fullmatch(r"ready model=clips version=1 grpc=127.0.0.1:(\d+) rest=http://127.0.0.1:(\d+)\n", line)
+        addresses = {"grpc_address": f"127.0.0.1:{ready[1]}", "rest_url": f"http://127.0.0.1:{ready[2]}"}
+        assert_survives_wrong_shapes(types.SimpleNamespace(**addresses))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        assert process.stdout.read() == "stopped\n"
+        first, *others = process.stderr.read().splitlines()
+    _, pid, *flags = first.split()
+    assert flags == [
+        f"--port={ready[1]}",
+        f"--rest_api_port={ready[2]}",
+        "--model_name=clips",
+        f"--model_base_path={base}",
+        "--grpc_max_threads=64",
+        "--load_retry_interval_micros=1000000",
+        "1",  # oneDNN's kernels are on
+        "2",  # errors are shown
+    ]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid), 0)
+    # Not one line is TensorFlow's.
+    assert others == [
+        "tensorflow_model_server is not on PATH: the local server runs instead, which is meant for development; "
+        "production wants TensorFlow Serving",
+        f"ready model=clips version=1 grpc=0.0.0.0:{ready[1]} rest=http://0.0.0.0:{ready[2]}",
+        "stopped",
+    ]
+
+
+def assert_survives_wrong_shapes(running):
+    shapes = [(), (2,), (1, 1), (1, 2, 4, 4), (1, 2, 4, 4, 2), (0,), (0, *CLIP), (1, 2, 0, 4, 3), (1, 1, 1)]
+    with grpc.insecure_channel(running.grpc_address) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        for name, shape in itertools.product(["", "any_size"], shapes):
+            image = np.ones(shape, np.float32)
+            status, reply = predict(running, {"signature_name": name, "inputs": image.tolist()})
+            assert status == 400 and re.match("Shape of input image|Input image is empty", reply["error"])
+            text = r"^(Shape of input image|Input image is empty)"
+            assert_fails(stub.Predict, make_request(name, image=image), INVALID, text)
+        assert list(stub.Predict(make_request(x=ROW)).outputs["y"].float_val) == [2.0] * 3
+    assert_alive(running)
+
+
+class TestTensorFlowServing:
+    """A program of that name that is on PATH and does not serve."""
+
+    @pytest.fixture
+    def run(self, tmp_path, monkeypatch):
+        """server.run with a shell script for the program."""
         (tmp_path / "clips" / "1").mkdir(parents=True)
-        with socket.create_server(("127.0.0.1", 0)) as holder:
-            port = holder.getsockname()[1]
-            with self.start(tmp_path / "clips", f"--port={port}") as process:
-                out, error = process.communicate(timeout=300)
-        assert process.returncode == 1
-        assert f"error: port {port} is already in use on 127.0.0.1; stop the program that has it" in error
-        assert "Traceback" not in out + error
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
 
-    def test_hands_over_to_tensorflow_serving(self, tmp_path, monkeypatch):
-        """A program of that name on PATH gets the flags, and oneDNN's switch; this one only prints them."""
-        (tmp_path / "clips" / "1").mkdir(parents=True)
-        program = tmp_path / "tensorflow_model_server"
-        program.write_text('#!/bin/sh\nprintf "%s\\n" "$@" "$TF_ENABLE_ONEDNN_OPTS"\n')
-        program.chmod(0o755)
-        with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
-            ports = [holder.getsockname()[1] for holder in (one, two)]
-        flags = (f"--port={ports[0]}", f"--rest_api_port={ports[1]}")
-        monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
-        with self.start(tmp_path / "clips", *flags, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}) as process:
-            out, _ = process.communicate(timeout=300)
-        assert process.returncode == 0
-        expected = [*flags, "--model_name=clips", f"--model_base_path={tmp_path / 'clips'}", "--grpc_max_threads=64"]
-        assert out.splitlines()[1:] == [*expected, "1"]
+        def run(text):
+            make_program(tmp_path, text)
+            server.run(tmp_path / "clips", "clips", port=0, rest_api_port=0)
+
+        return run
+
+    @pytest.mark.parametrize(
+        "text, message",
+        [
+            ("#!/bin/sh\nexit 255\n", "tensorflow_model_server ended by itself with exit code 255"),
+            ("#!/bin/sh\nkill -ABRT $$\n", "ended by itself with signal SIGABRT; see its own lines"),
+            ("no program", "tensorflow_model_server cannot be started .*Exec format error"),
+        ],
+    )
+    def test_a_program_that_fails(self, run, text, message):
+        with pytest.raises(UserError, match=message):
+            run(text)
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_stops_while_the_model_loads(self, run, capfd, number):
+        timer = threading.Timer(0.3, os.kill, (os.getpid(), number))
+        timer.start()
+        run("#!/bin/sh\nexec sleep 60\n")
+        timer.join()
+        lines = capfd.readouterr().out.splitlines()
+        assert len(lines) == 2 and lines[1] == "stopped"
+
+    def test_a_model_that_never_loads(self, tmp_path, capfd, monkeypatch):
+        monkeypatch.setattr(model_server, "_STOP_SECONDS", 0.1)
+        program = make_program(tmp_path, "#!/bin/sh\ntrap '' TERM\necho $$\nwhile :; do sleep 0.1; done\n")
+        numbers = ports.choose_ports("127.0.0.1", port=0, rest_api_port=0)
+        with model_server.ModelServer(str(program), tmp_path, "clips", "127.0.0.1", *numbers) as running:
+            with pytest.raises(UserError, match="did not make model 'clips' available within 2.2 s; see its own lines"):
+                running.wait_until_available(lambda: False, seconds=2.2)
+        out, error = capfd.readouterr()
+        assert "waiting for model clips to load: 2 s" in out
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(error), 0)

@@ -7,14 +7,14 @@ import tensorflow as tf
 import tf_keras
 from blocks import FLAVOURS, FORMS
 
-from keras_nonlocal import surgery
+from keras_nonlocal import models, surgery
+from keras_nonlocal.layers import folding
 from keras_nonlocal.layers.batch_norm import FusedBatchNormMixin
 from keras_nonlocal.layers.non_local import NonLocalMixin
-from keras_nonlocal.models import video_resnet
 from keras_nonlocal.tfm.backbones import video_resnet as video_backbones
 
 flavours = pytest.mark.parametrize("flavour", FLAVOURS)
-SMALL = dict(block_counts=(1, 2, 2, 1), width=4)
+SMALL = dict(block_counts=(1, 2, 1, 1), width=4)
 CLIP = (4, 24, 24, 3)
 
 
@@ -83,20 +83,20 @@ def check(model, x, flavour, tolerance=1e-5, left=()):
     return folded
 
 
-def video_model(flavour, shape=CLIP, **arguments):
-    package = FLAVOURS[flavour]
-    inputs = package.keras.Input(shape, name="clip")
-    endpoints = video_resnet.video_resnet(package.keras, package.layers, inputs, **{**SMALL, **arguments})
-    return randomize(package.keras.Model(inputs, endpoints, name="network"))
-
-
 @flavours
-@pytest.mark.parametrize("inflate", [None, "3x1x1", "3x3x3"])
-def test_the_video_networks_are_left_without_norms(flavour, inflate):
-    model = video_model(flavour, inflate=inflate, non_local={"res2": [0], "res3": [1], "res4": [0]})
+def test_the_video_networks_are_left_without_norms(flavour):
+    arguments = dict(non_local={"res2": [0], "res3": [1]}, **SMALL)
+    if flavour == "keras":
+        model = models.I3D(input_shape=(None, None, None, 3), inflate="3x3x3", include_top=False, **arguments)
+    else:
+        model = video_backbones.VideoResNet(inflate="3x1x1", **arguments)
+    randomize(model)
     folded = check(model, clips(), flavour)
     assert folded.count_params() < model.count_params()
     assert not any(isinstance(layer, FusedBatchNormMixin) for layer in folded.layers)
+    other = clips((6, 40, 32, 3), 1)  # sizes may be unknown
+    for a, b in zip(*map(tf.nest.flatten, (folded(other), model(other))), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
 
 
 @flavours
@@ -118,15 +118,6 @@ def test_a_block_at_its_start_stays_the_identity(flavour):
     inputs = package.keras.Input((4, 4, 6))
     folded = surgery.fold_norms(package.keras.Model(inputs, package.layers.NonLocal2D()(inputs)))
     assert np.array_equal(folded(clips((4, 4, 6))), clips((4, 4, 6)))
-
-
-@flavours
-def test_sizes_may_be_unknown(flavour):
-    model = video_model(flavour, (None, None, None, 3), non_local={"res3": [0]})
-    folded = check(model, clips(), flavour)
-    other = clips((6, 40, 32, 3), 1)
-    for a, b in zip(*map(tf.nest.flatten, (folded(other), model(other))), strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
 
 
 def linear_layers(layers, ours):
@@ -316,46 +307,42 @@ def test_dtypes_are_kept(flavour, policy):
         assert folded.get_layer(name).dtype_policy.name == policy
 
 
+def folded_model(flavour):
+    """A small model with a convolution and a block of ours, folded."""
+    package = FLAVOURS[flavour]
+    inputs = package.keras.Input(CLIP)
+    x = package.layers.Conv3D(4, (1, 3, 3), strides=(1, 2, 2))(inputs)
+    x = package.layers.NonLocal3D()(package.layers.BatchNormalization()(x))
+    return surgery.fold_norms(randomize(package.keras.Model(inputs, x)))
+
+
 @flavours
-def test_training_changes_nothing(flavour):
-    folded = surgery.fold_norms(video_model(flavour, non_local={"res3": [0]}))
+def test_training_and_folding_again_change_nothing(flavour):
+    folded = folded_model(flavour)
     weights = folded.get_weights()
-    a, b = folded(clips(), training=True)["5"], folded(clips(), training=False)["5"]
-    np.testing.assert_array_equal(a, b)
-    assert all(np.array_equal(x, y) for x, y in zip(weights, folded.get_weights(), strict=True))
-
-
-@flavours
-def test_folding_twice_changes_nothing(flavour):
-    folded = surgery.fold_norms(video_model(flavour, non_local={"res3": [0]}))
+    np.testing.assert_array_equal(folded(clips(), training=True), folded(clips(), training=False))
     again = check(folded, clips(), flavour)
-    assert all(np.array_equal(x, y) for x, y in zip(again.get_weights(), folded.get_weights(), strict=True))
+    for found in (folded, again):
+        assert all(np.array_equal(x, y) for x, y in zip(weights, found.get_weights(), strict=True))
 
 
 @flavours
 def test_saves_and_loads(flavour, tmp_path):
-    folded = surgery.fold_norms(video_model(flavour, non_local={"res3": [0]}))
-    expected = folded(clips())
+    folded = folded_model(flavour)
     folded.save(tmp_path / "model.keras")
     loaded = FLAVOURS[flavour].keras.models.load_model(tmp_path / "model.keras")
     folded.export(str(tmp_path / "saved"))
     served = tf.saved_model.load(str(tmp_path / "saved"))
     graph = served.signatures["serving_default"].graph
     assert not [op.name for op in graph.get_operations() if "BatchNorm" in op.type]
-    for found in (loaded(clips()), served.serve(clips())):
-        for level in "2345":
-            np.testing.assert_allclose(found[level], expected[level], rtol=1e-5, atol=1e-5)
-
-
-def test_the_tfm_backbone():
-    backbone = video_backbones.VideoResNet(CLIP, non_local={"res3": [1]}, **SMALL)
-    check(randomize(backbone), clips(), "tf_keras")
+    for found in (loaded, served.serve):
+        np.testing.assert_allclose(found(clips()), folded(clips()), rtol=1e-5, atol=1e-5)
 
 
 def test_a_compiled_model_with_a_loss_of_its_own():
-    model = video_model("keras")
+    model = nested("keras")
     model.compile("sgd", loss=lambda y, p: keras.ops.mean(p))
-    check(model, clips(), "keras")
+    check(model, clips((6, 6, 3)), "keras", left=["between"])
 
 
 class Subclassed(keras.Model):
@@ -375,3 +362,22 @@ def test_models_that_are_not_functional_are_named():
     for wrong in (tf.Module(), keras.layers.Dense(2), None):
         with pytest.raises(TypeError, match="`model` must be a model of keras or tf_keras"):
             surgery.fold_norms(wrong)
+
+
+@pytest.mark.parametrize("change", [lambda block: block.out.enable_lora(2), lambda block: block.theta.quantize("int8")])
+def test_a_block_that_keras_has_changed_inside_is_named(change):
+    inputs = keras.Input((4, 4, 6))
+    model = keras.Model(inputs, FLAVOURS["keras"].layers.NonLocal2D(name="block")(inputs))
+    change(model.get_layer("block"))
+    with pytest.raises(ValueError, match="'block', with other weights .* fold the norms before that"):
+        surgery.fold_norms(model)
+
+
+@flavours
+def test_the_linear_activation_is_keras_own(flavour):
+    def linear(x):
+        return x * x
+
+    layers = FLAVOURS[flavour].keras.layers
+    assert folding.takes_norm(layers.Dense(2)) and folding.takes_norm(layers.Dense(2, activation="linear"))
+    assert not folding.takes_norm(layers.Dense(2, activation=linear))

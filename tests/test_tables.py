@@ -10,10 +10,11 @@ import yaml
 from official.core import exp_factory
 from official.modeling import hyperparams
 
-from keras_nonlocal import models, paper
+from keras_nonlocal import configs, models, paper
 from keras_nonlocal.analysis import cost
 from keras_nonlocal.tfm.experiments import paper as experiments
 from keras_nonlocal.tfm.experiments import paper_tables
+from keras_nonlocal.tfm.tasks import answers
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -27,12 +28,12 @@ def test_rows():
 
 @pytest.mark.parametrize("name", experiments.names())
 def test_every_run_has_an_experiment_and_its_file(name):
-    path = ROOT / experiments.config_file(name)
+    path = pathlib.Path(configs.path(experiments.config_file(name)))
     if path.parent.name == "paper":
-        assert path.read_text() == experiments.config_text(name), "python -m training.tables --write_configs"
+        assert path.read_text() == experiments.config_text(name), "keras-nonlocal tables --write_configs"
     about = "\n".join(experiments.about(name))
     assert "not yet run" in path.read_text()
-    assert f"--experiment={name}" in about and f"--config_file={path.relative_to(ROOT)}" in about
+    assert f"--experiment={name}" in about and f"--config_file={experiments.config_file(name)}" in about
     config = exp_factory.get_exp_config(name)
     config = hyperparams.override_params_dict(config, yaml.safe_load(path.read_text()), is_strict=True)
     config.validate()
@@ -42,12 +43,8 @@ def test_every_run_has_an_experiment_and_its_file(name):
 
 
 def test_no_file_is_left_over():
-    files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "training" / "configs" / "paper").iterdir()}
-    own = {experiments.config_file(name) for name in experiments.names()} - {
-        "training/configs/kinetics400.yaml",
-        "training/configs/coco.yaml",
-    }
-    assert files == own and len(files) == 8
+    used = {experiments.config_file(name) for name in experiments.names()}
+    assert {"demo_clips", "demo_digits"} == set(configs.names()) - used and len(used) == 10
 
 
 def test_the_recipe_of_32_frames():
@@ -86,7 +83,7 @@ def test_an_experiment_builds_the_preset_of_its_row(name):
     for data in (config.task.train_data, config.task.validation_data):
         data.feature_shape = size
     config.task.model.backbone.video_resnet.width = 4
-    found = cost.cost(paper_tables.build(config))
+    found = cost.cost(*answers.of(config.task).counted())
     assert found == cost.cost(models.get(name, size, width=4))
 
 
@@ -96,6 +93,29 @@ def test_a_table():
     assert text.count("not built yet") == 3 and "keypoint AP 66.5 (87.3 / 72.8)" in text
     (text,) = paper_tables.tables(["6"], "markdown")
     assert "| R101 baseline | - |" in text
+
+
+@pytest.mark.parametrize(("table", "score"), [("2a", "top-1 / top-5"), ("4", "mAP"), ("5", "AP (AP50 / AP75)")])
+def test_a_table_s_scores_are_those_of_its_task(table, score):
+    columns = paper_tables.columns([row for row in paper.ROWS if row.table == table])
+    assert columns[-2:] == [f"the paper, {score}", "ours"]
+
+
+def test_what_the_data_refers_to_is_there():
+    for name, run in paper.RUNS.items():
+        recipe = paper.RECIPES[run.recipe]
+        assert run.network in (paper.DETECTORS if recipe.frames is None else paper.NETWORKS)
+        assert run.start in {None, *paper.RUNS}
+        end = f"{recipe.frames}x{recipe.stride}" if recipe.dataset == "kinetics400" else recipe.dataset
+        assert name == f"paper_{run.network}_{end}"
+    assert {row.run for row in paper.ROWS} == {None, *paper.RUNS}
+    assert {row.baseline for row in paper.ROWS} <= {None, *paper.RUNS}
+    assert {run.recipe for run in paper.RUNS.values()} == set(paper.RECIPES)
+
+
+def test_a_run_is_found_by_its_name():
+    text = (ROOT / "keras_nonlocal" / "paper.py").read_text()
+    assert [name for name in paper.RUNS if text.count(f'"{name}"') < 2] == [], "its run and its rows write it out"
 
 
 @pytest.mark.timeout(900)

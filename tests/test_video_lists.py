@@ -4,8 +4,9 @@ import unicodedata
 
 import pytest
 
-from keras_nonlocal import errors
+from keras_nonlocal.data import labels_file
 from keras_nonlocal.data.video import lists
+from keras_nonlocal.errors import UserError
 
 KINETICS = "label,youtube_id,time_start,time_end,split\n"
 
@@ -28,10 +29,9 @@ def make(tmp_path):
 
 def refused(make, text, *files, says, split=None, labels=None):
     csv, folder = make(text, *files)
-    with pytest.raises(lists.ListError) as raised:
+    with pytest.raises(UserError) as raised:
         lists.read_list(csv, folder, split, labels)
     message = str(raised.value)
-    assert isinstance(raised.value, errors.UserError)
     assert csv in message and says in message, message
     assert "\n" not in message
 
@@ -106,7 +106,7 @@ def test_labels_are_the_same_in_every_normalisation(make, tmp_path):
     csv, folder = make(f"path,label\na.mp4,{nfc}\nb.mp4,{nfd}\n", "a.mp4")
     assert lists.read_list(csv, folder)[1] == [nfc]
     (tmp_path / "labels.txt").write_text(f"tea\n{nfd}\n", encoding="utf-8")
-    for labels in (lists.read_labels(tmp_path / "labels.txt"), ["tea", nfd]):
+    for labels in (labels_file.read(tmp_path / "labels.txt"), ["tea", nfd]):
         assert [video.index for video in lists.read_list(csv, folder, labels=labels)[0]] == [1, 1]
 
 
@@ -143,7 +143,7 @@ def test_split_keeps_its_rows_and_all_labels(make):
 def test_labels_file_gives_the_order(make, tmp_path):
     csv, folder = make("path,label\na.mp4,walk\n", "a.mp4")
     (tmp_path / "labels.txt").write_text("walk\nrun\n\n")
-    labels = lists.read_labels(tmp_path / "labels.txt")
+    labels = labels_file.read(tmp_path / "labels.txt")
     assert labels == ["walk", "run"]
     assert lists.read_list(csv, folder, labels=labels)[0][0].index == 0
 
@@ -151,7 +151,7 @@ def test_labels_file_gives_the_order(make, tmp_path):
 @pytest.mark.parametrize("text", ["walk\rrun\r", "\ufeffwalk\r\nrun\r\n", " walk \nrun"])
 def test_labels_files_of_other_systems(tmp_path, text):
     (tmp_path / "labels.txt").write_text(text, encoding="utf-8", newline="")
-    assert lists.read_labels(tmp_path / "labels.txt") == ["walk", "run"]
+    assert labels_file.read(tmp_path / "labels.txt") == ["walk", "run"]
 
 
 def test_integer_labels_are_the_indices(make):
@@ -231,13 +231,13 @@ def test_spreadsheet_exports(make):
 
 
 def test_no_such_csv(tmp_path):
-    with pytest.raises(lists.ListError, match="nothing.csv cannot be read .No such file"):
+    with pytest.raises(UserError, match="nothing.csv cannot be read .No such file"):
         lists.read_list(tmp_path / "nothing.csv", tmp_path)
 
 
 def test_a_binary_file_as_csv(tmp_path):
     (tmp_path / "x.csv").write_bytes(b"\xff\xfe\x00path")
-    with pytest.raises(lists.ListError, match="x.csv is not UTF-8 text; save it as UTF-8"):
+    with pytest.raises(UserError, match="x.csv is not UTF-8 text; save it as UTF-8"):
         lists.read_list(tmp_path / "x.csv", tmp_path)
 
 
@@ -291,7 +291,7 @@ def test_a_wrong_videos_folder(make, tmp_path):
     text = KINETICS + "x,a,0,10,train\nx,b,0,10,train\n"
     refused(make, text, "other.mp4", says="none of the 2 videos of")
     csv, _ = make(text)
-    with pytest.raises(lists.ListError, match="nowhere does not exist"):
+    with pytest.raises(UserError, match="nowhere does not exist"):
         lists.read_list(csv, tmp_path / "nowhere")
 
 
@@ -308,6 +308,6 @@ def test_a_wrong_videos_folder(make, tmp_path):
 )
 def test_a_bad_labels_file(tmp_path, text, says):
     (tmp_path / "labels.txt").write_text(text, encoding="utf-8")
-    with pytest.raises(lists.ListError) as raised:
-        lists.read_labels(tmp_path / "labels.txt")
+    with pytest.raises(UserError) as raised:
+        labels_file.read(tmp_path / "labels.txt")
     assert says in str(raised.value) and "labels.txt" in str(raised.value)

@@ -25,7 +25,7 @@ def small_model(package, ours, shape=(8, 48, 48, 3), **arguments):
     return package.Model(inputs, endpoints)
 
 
-def randomized(model, seed=0):
+def randomize(model, seed=0):
     """Random weights everywhere, so that no zero gamma hides a branch."""
     rng = np.random.default_rng(seed)
     for layer in model.layers:
@@ -93,7 +93,7 @@ def test_i3d_inflates_every_second_block():
 @pytest.mark.parametrize("inflate", [None, "3x1x1"])
 def test_both_flavours_compute_the_same(inflate):
     arguments = dict(inflate=inflate, non_local={"res3": [1], "res4": [0]})
-    ours = randomized(small_model(keras, layers, **arguments))
+    ours = randomize(small_model(keras, layers, **arguments))
     theirs = small_model(tf_keras, tfm_layers, **arguments)
     copy_weights(ours, theirs)
     a, b = ours.predict(clips(), verbose=0), theirs.predict(clips(), verbose=0)
@@ -108,7 +108,7 @@ def test_the_norms_compute_what_keras_own_do(package, ours):
     a, b = small_model(package, ours), small_model(package, own)
     assert any(isinstance(layer, ours.BatchNormalization) for layer in a.layers)
     assert not any(isinstance(layer, ours.BatchNormalization) for layer in b.layers)
-    randomized(a)
+    randomize(a)
     b.set_weights(a.get_weights())
     for training in (True, False):  # training moves the statistics that are used after it
         found, expected = a(clips(), training=training), b(clips(), training=training)
@@ -136,7 +136,7 @@ def test_strided_convolutions_pad_symmetrically(name, pad):
 
 
 def test_non_local_blocks_change_nothing_until_trained():
-    plain = randomized(small_model(keras, layers))
+    plain = randomize(small_model(keras, layers))
     inserted = small_model(keras, layers, non_local={"res2": [0], "res3": [0, 1], "res4": [1], "res5": [0]})
     copy_weights(plain, inserted)
     a, b = plain(clips()), inserted(clips())
@@ -144,20 +144,20 @@ def test_non_local_blocks_change_nothing_until_trained():
 
 
 def test_c2d_frames_do_not_meet_but_in_pooling():
-    model = randomized(small_model(keras, layers))
+    model = randomize(small_model(keras, layers))
     x = clips((1, 8, 48, 48, 3))
     changed = x.copy()
     changed[:, :2] += 1  # both frames of the first step after pool2
     a, b = model(x)["5"], model(changed)["5"]
     assert np.array_equal(np.asarray(a)[:, 1:], np.asarray(b)[:, 1:])
     assert not np.allclose(np.asarray(a)[:, 0], np.asarray(b)[:, 0])
-    non_local = randomized(small_model(keras, layers, non_local={"res3": [0]}))
+    non_local = randomize(small_model(keras, layers, non_local={"res3": [0]}))
     a, b = non_local(x)["5"], non_local(changed)["5"]
     assert not np.allclose(np.asarray(a)[:, 1:], np.asarray(b)[:, 1:])
 
 
 def test_sizes_may_be_unknown():
-    model = randomized(small_model(keras, layers, shape=(None, None, None, 3), non_local={"res3": [1]}))
+    model = randomize(small_model(keras, layers, shape=(None, None, None, 3), non_local={"res3": [1]}))
     fixed = small_model(keras, layers, non_local={"res3": [1]})
     fixed.set_weights(model.get_weights())
     np.testing.assert_allclose(model(clips())["5"], fixed(clips())["5"], rtol=1e-5, atol=1e-5)

@@ -1,7 +1,11 @@
 """Video networks through tfm on real records: train, resume, start from a trunk, evaluate, export, serve."""
 
+import contextlib
+import io
 import json
 import pathlib
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -14,15 +18,16 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from keras_nonlocal import errors, surgery
-from keras_nonlocal.data.video import lists
-from keras_nonlocal.data.video import records as video_records
+from keras_nonlocal.data.records import plan, split
+from keras_nonlocal.data.video import examples, lists
 from keras_nonlocal.demo import clips, curves
+from keras_nonlocal.demo import experiments as demo_experiments  # noqa: F401  (registers them)
 from keras_nonlocal.serving import client, clip_inputs
 from keras_nonlocal.serving.local import server
-from keras_nonlocal.tfm import configs, evaluate, experiments, export
+from keras_nonlocal.tfm import evaluate, experiments, export
 from keras_nonlocal.tfm import train as training
-from keras_nonlocal.tfm.backbones import video_resnet
-from keras_nonlocal.tfm.tasks import video_input
+from keras_nonlocal.tfm.backbones import configs, video_resnet
+from keras_nonlocal.tfm.tasks import answers, video_input
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +36,10 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     counts = {"train": 24, "validation": 8, "test": 6}
     pairs, _ = clips.write(folder, counts, dict.fromkeys(counts, 0))
-    for split in counts:
-        options = video_records.Options(split=split, videos_dir=str(folder / "videos"), shards=2, short_side=0)
-        listed, labels = lists.read_list(pairs, str(folder / "videos"), split)
-        video_records.write_records(listed, labels, str(folder / "records"), options, workers=1)
+    for name in counts:
+        videos, labels = lists.read_list(pairs, str(folder / "videos"), name)
+        maker = examples.VideoExamples(str(folder / "videos"), short_side=0)
+        split.write(plan.Plan(name, videos, labels, maker, shards=2), str(folder / "records"), workers=1)
     return folder
 
 
@@ -68,11 +73,17 @@ def parse(experiment, settings, config_file=None):
 
 
 @pytest.fixture(scope="module")
-def trunk(data, tmp_path_factory):
-    """A trained C2D without non-local blocks."""
+def trunk_run(data, tmp_path_factory):
+    """The folder of a trained C2D without non-local blocks, and what training printed."""
     model_dir = str(tmp_path_factory.mktemp("c2d"))
-    training.run(parse("c2d_demo", overrides(data)), "train_and_eval", model_dir, seed=0)
-    return model_dir
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        training.run(parse("c2d_demo", overrides(data)), "train_and_eval", model_dir, seed=0)
+    return model_dir, printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def trunk(trunk_run):
+    return trunk_run[0]
 
 
 @pytest.fixture(scope="module")
@@ -93,22 +104,41 @@ def built(experiment, model_dir):
     return params, model
 
 
-def test_progress_resume_and_tensorboard(data, tmp_path, capsys):
-    def train(steps):
-        settings = overrides(data, **{"trainer.train_steps": steps})
-        training.run(parse("c2d_demo", settings), "train_and_eval", str(tmp_path), seed=0)
-        return capsys.readouterr().out
+@pytest.fixture(scope="module")
+def learned(trained):
+    """The configuration of the non-local C2D's run, and the model that it learned."""
+    return built("non_local_c2d_demo", trained)
 
-    first = train(4)
+
+@pytest.fixture(scope="module")
+def published(data, trained, tmp_path_factory):
+    """The non-local C2D as it is served, version 1."""
+    labels = str(data / "records" / "labels.txt")
+    return export.export_run("non_local_c2d_demo", trained, str(tmp_path_factory.mktemp("saved") / "demo"), labels)
+
+
+def test_progress_resume_and_tensorboard(data, trunk_run, tmp_path, capsys):
+    folder, first = trunk_run
     lines = [line for line in first.splitlines() if line.startswith("train ")]
     assert [line.split()[1] for line in lines] == ["2/4", "4/4"]
     assert "loss" in lines[1] and "accuracy" in lines[1] and "steps/s" in lines[1] and "ETA 0:00:00" in lines[1]
     assert "eval        4  loss" in first and "going on" not in first
-    second = train(6)
-    assert f"going on from step 4 of 6, {tmp_path}" in second
+    resumed = tmp_path / "run"
+    shutil.copytree(folder, resumed)
+    training.run(
+        parse("c2d_demo", overrides(data, **{"trainer.train_steps": 6})), "train_and_eval", str(resumed), seed=0
+    )
+    second = capsys.readouterr().out
+    assert f"going on from step 4 of 6, {resumed}" in second
     assert [line.split()[1] for line in second.splitlines() if line.startswith("train ")] == ["6/6"]
-    assert list(tmp_path.glob("train/events*")) and list(tmp_path.glob("validation/events*"))
-    assert training.load_experiment("c2d_demo", str(tmp_path)).trainer.train_steps == 6
+    assert list(resumed.glob("train/events*")) and list(resumed.glob("validation/events*"))
+    assert training.load_experiment("c2d_demo", str(resumed)).trainer.train_steps == 6
+
+
+def test_the_best_checkpoint_is_kept(trunk):
+    best = json.loads((pathlib.Path(trunk) / "best" / "info.json").read_text())
+    assert best["best_ckpt_global_step"] == 4 and 0 <= best["accuracy"] <= 1
+    assert training.latest_checkpoint(f"{trunk}/best")
 
 
 def test_a_non_local_model_starts_as_its_trunk(data, trunk):
@@ -124,8 +154,8 @@ def test_a_non_local_model_starts_as_its_trunk(data, trunk):
     assert not np.allclose(before["5"], started["5"])
 
 
-def test_training_moves_the_non_local_blocks(trained):
-    _, model = built("non_local_c2d_demo", trained)
+def test_training_moves_the_non_local_blocks(learned):
+    _, model = learned
     blocks = [layer for layer in model.backbone.layers if layer.name.endswith("nonlocal")]
     assert len(blocks) >= 2
     assert all(np.abs(block.norm.gamma).max() > 0 for block in blocks)
@@ -138,15 +168,15 @@ def test_a_missing_trunk_is_named(data):
         task.initialize(task.build_model())
 
 
-def test_evaluation_averages_the_softmax_of_clips(data, trained, tmp_path):
+def test_evaluation_averages_the_softmax_of_clips(data, trained, learned, tmp_path):
     out = tmp_path / "test.json"
     records = f"{data}/records/test-*.tfrecord"
     result = evaluate.evaluate("non_local_c2d_demo", trained, records, clips=3, out=str(out))
     assert json.loads(out.read_text()) == result and result["clips"] == 3 and result["step"] == 4
     assert curves.read(f"{trained}/validation")[0] == [4], "a test is no point of the validation curve"
-    params, model = built("non_local_c2d_demo", trained)
-    learned = sum(int(tf.size(variable)) for variable in model.trainable_variables)
-    assert result["parameters"] == learned and result["multiply_adds"] > 1e5
+    params, model = learned
+    count = sum(int(tf.size(variable)) for variable in model.trainable_variables)
+    assert result["parameters"] == count and result["multiply_adds"] > 1e5
     shape, stride = params.task.validation_data.feature_shape, params.task.validation_data.temporal_stride
     listed, _ = lists.read_list(str(data / "pairs.csv"), str(data / "videos"), "test")
     right = []
@@ -160,18 +190,17 @@ def test_evaluation_averages_the_softmax_of_clips(data, trained, tmp_path):
     assert result["accuracy"] == pytest.approx(np.mean(right))
 
 
-def test_both_signatures_answer_as_the_model(data, trained, tmp_path):
-    labels = str(data / "records" / "labels.txt")
-    path = export.export_run("non_local_c2d_demo", trained, str(tmp_path / "demo"), labels)
-    assert path == str(tmp_path / "demo" / "1")
-    assert (tmp_path / "demo" / "1" / "assets.extra" / "labels.txt").read_text().split() == ["different", "same"]
-    _replay_warmup(path)
-    params, model = built("non_local_c2d_demo", trained)
+def test_both_signatures_answer_as_the_model(data, learned, published):
+    path = pathlib.Path(published)
+    assert path.name == "1"
+    assert (path / "assets.extra" / "labels.txt").read_text().split() == ["different", "same"]
+    _replay_warmup(published)
+    params, model = learned
     video = next((data / "videos").glob("pairs-test-*"))
     shape, stride = params.task.validation_data.feature_shape, params.task.validation_data.temporal_stride
     clip = clip_inputs.sample_clip(video, *shape[:3], stride=stride)
     expected = model(video_input.normalize(clip[None]), training=False)
-    with server.LocalServer(str(tmp_path / "demo"), "demo") as local:
+    with server.LocalServer(str(path.parent), "demo") as local:
         by_rest = client.predict_rest(local.rest_url, "demo", {"frames": clip[None]})
         by_grpc = client.predict_grpc(local.grpc_address, "demo", {"frames": clip[None]})
         examples = {"examples": np.array([clip_inputs.sequence_example(video)] * 2, object)}
@@ -195,37 +224,37 @@ def test_both_signatures_answer_as_the_model(data, trained, tmp_path):
     np.testing.assert_allclose(by_example["probabilities"][0], tf.nn.softmax(expected)[0], atol=0.1)
     np.testing.assert_allclose(by_example["probabilities"][0], by_example["probabilities"][1], atol=1e-6)
     np.testing.assert_array_equal(again["logits"], by_grpc["logits"])
-    assert not _operations(path) & NORMS
+    assert not _operations(published) & NORMS, "they are folded"
 
 
-def test_norms_are_folded_unless_told_not_to(data, trained, tmp_path):
-    paths = [
-        export.export_run("non_local_c2d_demo", trained, str(tmp_path / "demo"), fold_norms=fold) for fold in (1, 0)
-    ]
+@pytest.mark.slow
+def test_norms_are_left_alone_on_request(trained, published, tmp_path):
+    unfolded = export.export_run("non_local_c2d_demo", trained, str(tmp_path / "demo"), fold_norms=False)
     clip = tf.random.stateless_uniform([1, *_clip_shape(trained)], [1, 1], 0, 256, tf.int32)
-    served = [tf.saved_model.load(path) for path in paths]
+    served = [tf.saved_model.load(path) for path in (published, unfolded)]
     folded, plain = (each.signatures["serving_default"](frames=tf.cast(clip, tf.uint8))["logits"] for each in served)
     np.testing.assert_allclose(folded, plain, rtol=1e-4, atol=1e-4)
-    assert not _operations(paths[0]) & NORMS and _operations(paths[1]) & NORMS
+    assert not _operations(published) & NORMS and _operations(unfolded) & NORMS
 
 
-@pytest.mark.parametrize(
-    ("break_", "message"),
-    [
-        (lambda model: model.layers[-1].set_weights([np.nan * w for w in model.layers[-1].get_weights()]), "by nan"),
-        (lambda model: model.layers[-1].bias.assign_add([1.0, 0.0]), "answers differently: by .* export it as"),
-    ],
-)
-def test_a_model_that_folding_changes_is_not_published(trained, tmp_path, monkeypatch, break_, message):
-    def fold_badly(model, fold=surgery.fold_norms):
-        copy = fold(model)
-        break_(copy)
-        return copy
+def test_a_model_that_folding_changes_is_not_published(trained, learned, tmp_path, monkeypatch):
+    def broken(break_, fold=surgery.fold_norms):
+        def fold_badly(model):
+            copy = fold(model)
+            break_(copy.layers[-1])
+            return copy
 
-    monkeypatch.setattr(surgery, "fold_norms", fold_badly)
-    with pytest.raises(errors.UserError, match=message):
+        return fold_badly
+
+    monkeypatch.setattr(surgery, "fold_norms", broken(lambda head: head.bias.assign_add([1.0, 0.0])))
+    with pytest.raises(errors.UserError, match="answers differently: by .* export it as"):
         export.export_run("non_local_c2d_demo", trained, str(tmp_path / "demo"))
     assert not list((tmp_path / "demo").iterdir())
+    monkeypatch.setattr(surgery, "fold_norms", broken(lambda head: head.bias.assign([np.nan, np.nan])))
+    params, model = learned
+    inputs = export.video_classification.VideoClassificationModule.random_inputs(params)
+    with pytest.raises(errors.UserError, match="by nan"):
+        export.signatures.folded(model, inputs)
 
 
 def test_a_model_that_cannot_be_folded_says_how_to_export_it():
@@ -234,7 +263,7 @@ def test_a_model_that_cannot_be_folded_says_how_to_export_it():
             return x
 
     with pytest.raises(errors.UserError, match="cannot be folded: `model` must be .* with --nofold_norms"):
-        export.folded(Subclassed(), (8, 48, 48, 3))
+        export.signatures.folded(Subclassed(), tf.zeros([1, 8, 48, 48, 3]))
 
 
 NORMS = {"FusedBatchNormV3", "FusedBatchNorm", "Rsqrt"}
@@ -276,12 +305,6 @@ def test_curves_hold_what_training_printed(trained, tmp_path):
     assert list(axis.lines[2].get_ydata()) == [0.75, 0.75]
 
 
-def test_a_label_out_of_range_is_an_error(data, tmp_path):
-    settings = {"task.train_data.num_classes": 1, "task.validation_data.num_classes": 1}
-    with pytest.raises(errors.UserError, match="num_classes is 1.*outside 0 to num_classes - 1 = 0"):
-        training.run(parse("c2d_demo", overrides(data, **settings)), "train_and_eval", str(tmp_path), seed=0)
-
-
 def _of_16000_pixels_a_side():
     """A JPEG whose header says so."""
     small = bytearray(tf.io.encode_jpeg(np.zeros((8, 8, 3), np.uint8)).numpy())
@@ -290,44 +313,69 @@ def _of_16000_pixels_a_side():
     return bytes(small)
 
 
-@pytest.mark.parametrize(
-    ("frame", "message"),
-    [
-        (b"GIF89a" + bytes(40), "cannot be decoded, a frame of a video is not a JPEG image: write them again with"),
-        (_of_16000_pixels_a_side(), "a frame of a video has too many pixels: .* 16000 16000: write them again with"),
-        (b"\xff\xd8\xff" + bytes(40), "cannot be decoded, Invalid JPEG data.*: write them again with"),
-    ],
-    ids=["gif", "large", "cut"],
-)
-def test_a_frame_that_cannot_be_decoded_is_an_error(tmp_path, frame, message):
+def _bad_record(path, frame=None, label=0):
     example = tf.train.SequenceExample()
-    example.context.feature["clip/label/index"].int64_list.value.append(0)
+    example.context.feature["clip/label/index"].int64_list.value.append(label)
+    frame = frame or tf.io.encode_jpeg(np.zeros((40, 40, 3), np.uint8)).numpy()
     example.feature_lists.feature_list["image/encoded"].feature.add().bytes_list.value.append(frame)
-    path = str(tmp_path / "bad.tfrecord")
-    with tf.io.TFRecordWriter(path) as writer:
+    with tf.io.TFRecordWriter(str(path)) as writer:
         writer.write(example.SerializeToString())
-    settings = {"task.train_data.input_path": path, "task.train_data.global_batch_size": 1}
-    with pytest.raises(errors.UserError, match=message):
-        training.run(parse("c2d_demo", overrides(tmp_path, **settings)), "train", str(tmp_path / "run"), seed=0)
+    return {"task.train_data.input_path": path, "task.train_data.global_batch_size": 1}
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("record", "message"),
     [
-        ({"task.train_data.input_path": "nothing/here-*"}, "train_data.input_path 'nothing/here-\\*' matches no file"),
-        ({"task.train_data.input_path": "{data}/pairs.csv"}, "not a whole TFRecord file"),
+        (
+            {"frame": b"GIF89a" + bytes(40)},
+            "cannot be decoded, a frame of a video is not a JPEG image: write them again",
+        ),
+        (
+            {"frame": _of_16000_pixels_a_side()},
+            "a frame of a video has too many pixels: .* 16000 16000: write them again",
+        ),
+        ({"frame": b"\xff\xd8\xff" + bytes(40)}, "cannot be decoded, Invalid JPEG data.*: write them again with"),
+        ({"label": 2}, "num_classes is 2, but .* outside 0 to num_classes - 1 = 1.*: set it to the number of lines"),
+        ({"label": -1}, "outside 0 to num_classes - 1 = 1"),
     ],
+    ids=["gif", "large", "cut", "label", "negative"],
 )
-def test_wrong_records_are_named(data, tmp_path, settings, message):
-    settings = {key: value.format(data=data) for key, value in settings.items()}
-    with pytest.raises(errors.UserError, match=message):
+def test_a_record_that_cannot_be_read_is_explained(tmp_path, record, message):
+    task = parse("c2d_demo", overrides(tmp_path, **_bad_record(tmp_path / "bad.tfrecord", **record))).task
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        next(iter(task_factory.get_task(task).build_inputs(task.train_data)))
+    assert re.search(message, answers.of(task).explain(caught.value))
+
+
+def test_training_says_what_is_wrong_with_a_record(tmp_path):
+    settings = overrides(tmp_path, **_bad_record(tmp_path / "bad.tfrecord", label=5))
+    with pytest.raises(errors.UserError, match="num_classes is 2.*outside 0 to num_classes - 1 = 1"):
+        training.run(parse("c2d_demo", settings), "train", str(tmp_path / "run"), seed=0)
+
+
+def test_records_that_are_none_are_explained(data):
+    task = parse("c2d_demo", overrides(data, **{"task.train_data.input_path": f"{data}/pairs.csv"})).task
+    with pytest.raises(tf.errors.DataLossError) as caught:
+        next(iter(task_factory.get_task(task).build_inputs(task.train_data)))
+    message = answers.of(task).explain(caught.value)
+    assert "not a whole TFRecord file" in message and message.endswith("again with training/prepare_videos.py.")
+
+
+def test_records_that_are_not_there_are_named(data, tmp_path):
+    settings = {"task.train_data.input_path": "nothing/here-*"}
+    with pytest.raises(errors.UserError, match="train_data.input_path 'nothing/here-\\*' matches no file"):
         training.run(parse("c2d_demo", overrides(data, **settings)), "train", str(tmp_path), seed=0)
 
 
 @pytest.mark.parametrize(
     ("experiment", "settings", "config_file", "message"),
     [
-        ("c2d_demos", {}, None, "--experiment c2d_demos is not registered: choose one of .*non_local_c2d_demo"),
+        (
+            "c2d_demos",
+            {},
+            None,
+            "--experiment c2d_demos is not registered: choose one of .*non_local_i3d_kinetics400, .* --register",
+        ),
         ("c2d_demo", {"task.model.backbone.video_resnet.non_locl": "[1]"}, None, "non_locl"),
         ("c2d_demo", {}, ["no/such.yaml"], "--config_file no/such.yaml does not exist"),
     ],

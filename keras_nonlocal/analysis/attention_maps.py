@@ -1,10 +1,14 @@
-"""Attention rows out of a model, and the paper's Fig. 3: arrows in space-time from a query to its strongest keys."""
+"""What the queries of a non-local block attend to while a model looks at a clip; `plot` draws it."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
-from keras_nonlocal.layers import non_local
+from keras_nonlocal.layers.non_local import NonLocalMixin
+from keras_nonlocal.surgery import functional
+
+Cell = tuple[int, int, int]  # (t, y, x) on a grid
 
 
 @dataclasses.dataclass
@@ -18,26 +22,50 @@ class AttentionMap:
     """
 
     weights: np.ndarray
-    query_grid: tuple
-    key_grid: tuple
+    query_grid: Cell
+    key_grid: Cell
 
-    def row(self, t, y, x):
+    def row(self, t: int, y: int, x: int) -> np.ndarray:
         """The weights of the keys for the query at (t, y, x), shaped as the key grid."""
         return self.weights[np.ravel_multi_index((t, y, x), self.query_grid)].reshape(self.key_grid)
 
-    def strongest(self, t, y, x, count=20):
+    def strongest(self, t: int, y: int, x: int, count: int = 20) -> list[tuple[Cell, float]]:
         """The keys a query attends to most, strongest first: a list of ((t, y, x), weight)."""
         row = self.row(t, y, x)
         order = np.argsort(row, axis=None)[::-1][:count]
         return [(tuple(int(i) for i in np.unravel_index(index, row.shape)), float(row.flat[index])) for index in order]
 
+    def share(self, keys: np.ndarray) -> np.ndarray:
+        """How much of every query's attention lies on some of the keys.
 
-def find_blocks(model):
+        Args:
+          keys: shaped as the key grid, how much of each counts: booleans, or numbers from 0 to 1.
+
+        Returns:
+          Shaped as the query grid, from 0 to 1: the absolute weights on these keys, of those on all. A query without
+          any weight has 0.
+        """
+        sizes = np.abs(self.weights)
+        total = sizes.sum(axis=1)
+        counted = sizes @ np.asarray(keys, sizes.dtype).reshape(-1)
+        return np.divide(counted, total, out=np.zeros_like(total), where=total > 0).reshape(self.query_grid)
+
+    def share_of_other_frames(self) -> np.ndarray:
+        """How much of every query's attention lies in other frames than its own, as `share` counts it."""
+        shares = np.empty(self.query_grid)
+        key_frames, height, width = self.key_grid
+        for t in range(self.query_grid[0]):
+            others = np.arange(key_frames) != t * key_frames // self.query_grid[0]
+            shares[t] = self.share(np.broadcast_to(others[:, None, None], (key_frames, height, width)))[t]
+        return shares
+
+
+def find_blocks(model: Any) -> list[str]:
     """The names of a functional model's 3D non-local blocks, from input to output."""
-    return [layer.name for layer in model.layers if _is_block(layer)]
+    return [layer.name for layer in model.layers if isinstance(layer, NonLocalMixin) and layer.rank == 3]
 
 
-def attention_map(model, block, clip):
+def attention_map(model: Any, block: str, clip: np.ndarray) -> AttentionMap:
     """The attention of a non-local block while the model looks at a clip.
 
     Args:
@@ -58,67 +86,21 @@ def attention_map(model, block, clip):
     >>> len(attention_maps.attention_map(model, "res3_1_nonlocal", clip).strongest(t=1, y=4, x=4, count=20))
     20
     """
+    return of_batch(model, block, np.asarray(clip)[None])[0]
+
+
+def of_batch(model: Any, block: str, clips: np.ndarray) -> list[AttentionMap]:
+    """The attention of a non-local block on each of several clips, (B, T, H, W, 3); otherwise as attention_map."""
     blocks = find_blocks(model)
     if block not in blocks:
         raise ValueError(f"`block` must be a 3D non-local block of the model: {blocks}. Received: block={block!r}")
     layer = model.get_layer(block)
-    features = type(model.get_layer(block))._keras.Model(model.input, layer.input)(clip[None])
-    _, attention = layer(features, training=False, return_attention_scores=True)
-    if len(attention.shape) != 3:
-        raise ValueError(f"{block} has extent {layer.extent!r} or groups, so that no query sees the whole clip.")
-    return AttentionMap(
-        np.asarray(attention[0]), tuple(features.shape[1:-1]), layer.key_grid(tuple(features.shape[1:-1]))
-    )
-
-
-def draw_arrows(frames, attention, query, count=20):
-    """Draws the paper's Fig. 3: the frames side by side, and an arrow from the query to each of its strongest keys.
-
-    Args:
-      frames: (T, H, W, 3) uint8, one frame for each step of the block's time axis.
-      attention: an AttentionMap.
-      query: (t, y, x) on the query grid.
-      count: how many keys. Default 20, as the paper.
-
-    Returns:
-      A matplotlib Figure.
-    """
-    from matplotlib import pyplot
-    from matplotlib.patches import ConnectionPatch
-
-    steps, height, width, _ = frames.shape
-    figure, axes = pyplot.subplots(1, steps, figsize=(3 * steps, 3.5), squeeze=False)
-    axes = axes[0]
-    for t, (axis, frame) in enumerate(zip(axes, frames, strict=True)):
-        axis.imshow(frame)
-        axis.set_title(f"t = {t}", fontsize=10)
-        axis.set_axis_off()
-    start = _centre(query[1:], attention.query_grid[1:], (height, width))
-    keys = attention.strongest(*query, count)
-    for (t, y, x), weight in keys:
-        strength = (weight / keys[0][1]) ** 0.5  # one strong key must not make the others invisible
-        arrow = ConnectionPatch(
-            xyA=start,
-            coordsA=axes[query[0]].transData,
-            xyB=_centre((y, x), attention.key_grid[1:], (height, width)),
-            coordsB=axes[t].transData,
-            arrowstyle="-|>",
-            mutation_scale=12,
-            color="orange",
-            linewidth=0.8 + 2 * strength,
-            alpha=0.5 + 0.5 * strength,
+    features = functional.flavour(model).Model(model.input, layer.input)(clips)
+    grid = tuple(features.shape[1:-1])
+    if layer.sets(grid)[0] > 1:
+        raise ValueError(
+            "`block` must be one whose queries see the whole clip, of extent 'spacetime' and without `group_frames`. "
+            f"Received: block={block!r} of extent {layer.extent!r}, group_frames={layer.group_frames}"
         )
-        figure.add_artist(arrow)
-    axes[query[0]].plot(*start, "o", color="red", markersize=9)
-    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.02, top=0.82, wspace=0.03)
-    return figure
-
-
-def _centre(cell, grid, size):
-    """The middle of a grid cell in pixels, as (x, y)."""
-    y, x = ((index + 0.5) * pixels / cells for index, cells, pixels in zip(cell, grid, size, strict=True))
-    return x, y
-
-
-def _is_block(layer):
-    return isinstance(layer, non_local.NonLocalMixin) and layer.rank == 3
+    _, attention = layer(features, training=False, return_attention_scores=True)
+    return [AttentionMap(weights, grid, layer.key_grid(grid)) for weights in np.asarray(attention)]

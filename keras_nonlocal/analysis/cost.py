@@ -22,9 +22,12 @@ costs what its layer does, once for every step.
 import contextlib
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
+from keras_nonlocal.layers.flavour import FLAVOURS
 from keras_nonlocal.layers.non_local import NonLocalMixin
 from keras_nonlocal.ops import limits
 from keras_nonlocal.surgery import functional
@@ -81,7 +84,7 @@ class Cost:
         return text + (f"; not counted: {', '.join(self.not_counted)}" if self.not_counted else "")
 
 
-def cost(target, input_shape=None):
+def cost(target: Any, input_shape: Sequence | Mapping | None = None) -> Cost:
     """Counts parameters, multiply-adds and memory of activations.
 
     Args:
@@ -122,7 +125,7 @@ def cost(target, input_shape=None):
     )
 
 
-def by_layer(target, input_shape=None):
+def by_layer(target: Any, input_shape: Sequence | Mapping | None = None) -> dict[str, Cost]:
     """The costs of the layers that a target consists of, in the order they are called in.
 
     Args:
@@ -304,16 +307,23 @@ def _leaves(layer):
     """The layers that do the work: those without layers inside, and those that are looked at as a whole."""
     leaves = {}
     whole = isinstance(layer, NonLocalMixin) or _bases(layer) & {*_CLOSED, "TimeDistributed"}
-    for part in [] if whole else layer._flatten_layers(include_self=False, recursive=False):
+    for part in [] if whole else functional.sublayers(layer):
         leaves.update((id(leaf), leaf) for leaf in _leaves(part))
     return list(leaves.values()) or [layer]
+
+
+def _flat(layer):
+    """A layer and all that are inside it."""
+    yield layer
+    for part in functional.sublayers(layer):
+        yield from _flat(part)
 
 
 def _with_weights_of_their_own(layer):
     """The layers, from this one down to its leaves, that have both layers inside and weights beside theirs."""
     if _leaves(layer) == [layer]:
         return
-    inside = list(layer._flatten_layers(include_self=False, recursive=False))
+    inside = functional.sublayers(layer)
     known = {id(weight) for part in inside for weight in part.weights}
     if any(id(weight) not in known for weight in layer.weights):
         yield layer
@@ -486,7 +496,7 @@ def _parameters(layer):
     """Everything learned in a layer: its weights but the moving statistics of norms."""
     statistics = {
         id(getattr(part, name))
-        for part in layer._flatten_layers()
+        for part in _flat(layer)
         for name in ("moving_mean", "moving_variance")
         if getattr(part, name, None) is not None
     }
@@ -495,12 +505,12 @@ def _parameters(layer):
 
 def _is_layer(target):
     bases = {(base.__module__.split(".")[0], base.__name__) for base in type(target).__mro__}
-    return any((root, "Layer") in bases for root in functional.FLAVOURS)
+    return any((root, "Layer") in bases for root in FLAVOURS)
 
 
 def _bases(layer):
     """The names of the classes of Keras that a layer is of, or is derived from, the nearest first."""
-    own = (base for base in type(layer).__mro__ if base.__module__.split(".")[0] in functional.FLAVOURS)
+    own = (base for base in type(layer).__mro__ if base.__module__.split(".")[0] in FLAVOURS)
     return dict.fromkeys(base.__name__ for base in own).keys()
 
 

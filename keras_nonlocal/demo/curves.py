@@ -1,5 +1,7 @@
 """Learning curves out of TensorBoard event files."""
 
+from keras_nonlocal.analysis import plot
+
 
 def read(folder, metric="accuracy"):
     """The values of a metric over a training run.
@@ -34,9 +36,7 @@ def draw(runs, ceiling=None, ceiling_label=None, metric="accuracy"):
     Returns:
       A matplotlib Figure.
     """
-    from matplotlib import pyplot
-
-    figure, axis = pyplot.subplots(figsize=(7, 4.2))
+    figure, (axis,) = plot.new_figure(1, (7, 4.2))
     for index, (name, model_dir) in enumerate(runs.items()):
         axis.plot(*read(f"{model_dir}/train", metric), color=f"C{index}", linewidth=1, alpha=0.5)
         axis.plot(*read(f"{model_dir}/validation", metric), "o-", color=f"C{index}", markersize=4, label=name)

@@ -4,24 +4,24 @@ import pathlib
 
 import numpy as np
 import tensorflow as tf
-from matplotlib import pyplot
 from official.core import task_factory
 
 from keras_nonlocal import errors
-from keras_nonlocal.analysis import attention_maps
+from keras_nonlocal.analysis import attention_maps, plot
 from keras_nonlocal.data.records import writer
-from keras_nonlocal.demo import clips, curves
+from keras_nonlocal.demo import attention, clips, curves, experiments  # noqa: F401  (registers what it loads)
 from keras_nonlocal.tfm import train
 from keras_nonlocal.tfm.tasks import video_input
 
 NAMES = {"c2d": "C2D", "non_local_c2d": "non-local C2D"}
+CLIPS = 100  # that the rule of the attention's picture looks at
 
 
 def table(work_dir):
     """The models side by side, as Markdown.
 
     Args:
-      work_dir: folder with <model>/test.json of training/evaluate.py and seconds.json, {model: seconds of training}.
+      work_dir: folder with <model>/test.json of keras-nonlocal evaluate and seconds.json, {model: seconds of training}.
 
     Returns:
       The lines (str).
@@ -42,66 +42,97 @@ def draw_curves(work_dir, path):
     """Draws both models' accuracy over training, with the most that average pooling can reach."""
     runs = {name: str(pathlib.Path(work_dir) / model) for model, name in NAMES.items()}
     figure = curves.draw(runs, clips.CEILING, f"{clips.CEILING}: the most that frames can reach without meeting")
-    _save(figure, path)
+    figure.savefig(path, dpi=110)
 
 
-def draw_attention(work_dir, path, block="res3_0_nonlocal", count=20):
-    """Draws what the late digit of a held-out clip attends to.
+def draw_attention(work_dir, path, count=10):
+    """Draws what a position on a digit of a held-out clip attends to in other frames.
 
-    The clip is the first test video of one class twice that the model answers right, so that the same picture comes
-    out whenever the model is the same.
+    Which block and which position is the rule of keras_nonlocal.demo.attention. The clip is the first test clip of one
+    class twice that the model answers right, so that the same picture comes out whenever the model is the same.
 
     Args:
       work_dir: folder of the demo, with non_local_c2d/ in it.
       path: PNG to write.
-      block: the non-local block. Default the first.
       count: how many arrows.
+
+    Returns:
+      What the picture shows, in words: the share of attention in other frames and on the other digit, of the position
+      shown, and on average of those that the rule chooses in all of the clips.
+
+    Raises:
+      UserError: if the model answers none of the clips right.
     """
+    model, data = _trained(work_dir)
+    shown, places, labels = _test_clips(data.feature_shape[0], data.temporal_stride)
+    inputs = video_input.normalize(shown)
+    answers = np.argmax(model(inputs, training=False), axis=1)
+    right = np.flatnonzero((answers == labels) & (labels == clips.LABELS.index("same")))
+    if not right.size:
+        raise errors.UserError(
+            f"{work_dir} holds a model that answers no clip of one class twice right, of {len(shown)} clips: train it "
+            "for longer before its attention is drawn."
+        )
+    first, frames, backbone = right[0], shown.shape[1], model.backbone
+    maps = {block: attention_maps.of_batch(backbone, block, inputs) for block in attention_maps.find_blocks(backbone)}
+    block, _ = attention.choose_block(maps, places, frames)
+    looks = [attention.look(each, digits, frames) for each, digits in zip(maps[block], places, strict=True)]
+    seen = looks[first]
+    # A step of the block's time axis is the maximum over several frames, and so is what stands for it here.
+    steps = shown[first].reshape(maps[block][first].query_grid[0], -1, *shown.shape[2:]).max(axis=1)
+    figure = plot.draw_attention(steps, maps[block][first], seen.query, count)
+    for t, y, x in places[first]:
+        plot.outline(figure.axes[t * len(steps) // frames], (y, x), clips.DIGIT)
+    on, other = ("early", "late")[seen.digit], ("late", "early")[seen.digit]
+    elsewhere, on_other = _percent(seen.elsewhere), _percent(seen.on_other)
+    figure.suptitle(
+        f"Where the {on} digit (red dot) looks: {elsewhere} of its attention in other frames, {on_other} on the "
+        f"{other} one\nBy rule: the block in which digits look most at other frames, "
+        f"{block}, and the position that does so most",
+        fontsize=11,
+    )
+    figure.savefig(path, dpi=110)
+    mean = np.mean([(each.elsewhere, each.on_other) for each in looks], axis=0)
+    return (
+        f"attention in {block}: of {seen.query} on the {on} digit {elsewhere} in other frames, {on_other} on the "
+        f"{other} digit; chosen so in {len(looks)} test clips, on average {_percent(mean[0])} and {_percent(mean[1])} "
+        f"(spread evenly {_percent(seen.even[0])} and {_percent(seen.even[1])})"
+    )
+
+
+def _percent(share):
+    return f"{100 * share:.0f} %"
+
+
+def _trained(work_dir):
+    """The non-local model of the demo with the weights of its last checkpoint, and how its clips are taken."""
     model_dir = str(pathlib.Path(work_dir) / "non_local_c2d")
     params = train.load_experiment("non_local_c2d_demo", model_dir)
     model = task_factory.get_task(params.task).build_model()
     checkpoint = tf.train.Checkpoint(model=model)
     checkpoint.read(train.latest_checkpoint(model_dir)).expect_partial().assert_existing_objects_matched()
-    data = params.task.validation_data
-    clip, late = _right_answer(model, data)
-    attention = attention_maps.attention_map(model.backbone, block, video_input.normalize(clip))
-    steps, height, width = attention.query_grid
-    query = (
-        late[0] * steps // len(clip),
-        late[1] * height // clips.SIZE,
-        late[2] * width // clips.SIZE,
-    )
-    # A step of the block's time axis is the maximum over several frames, and so is what stands for it here.
-    frames = clip.reshape(steps, -1, *clip.shape[1:]).max(axis=1)  # (T, H, W, 3) -> (T', T / T', H, W, 3) -> (T', ...)
-    figure = attention_maps.draw_arrows(frames, attention, query, count)
-    figure.suptitle(f"{block}: the {count} keys that the late digit (red) attends to most", fontsize=11)
-    _save(figure, path)
+    return model, params.task.validation_data
 
 
-def _right_answer(model, data):
-    """A clip (T, H, W, 3) uint8 of one class twice, answered right, and its late digit's (frame of the clip, y, x)."""
+def _test_clips(frames, stride, count=CLIPS):
+    """Clips of test digits and footage, every second of one class twice.
+
+    Returns:
+      (B, T, H, W, 3) uint8; for each clip its digits' two (frame of the clip, y, x); and the labels, (B,).
+    """
     source = clips.load_source("test")
     rng = np.random.default_rng(0)
-    frames, stride = data.feature_shape[0], data.temporal_stride
     start = (clips.FRAMES - frames * stride) // 2
-    same = clips.LABELS.index("same")
-    for _ in range(100):
-        video, places = clips.compose(source, rng, same=True)
-        clip = video[start : start + frames * stride : stride]
-        if int(np.argmax(model(video_input.normalize(clip[None]), training=False))) == same:
-            first, y, x = places[1]
-            # The digit stays for two frames of the video, one of which is in the clip.
-            return clip, ((first - start + 1) // stride, y, x)
-    raise RuntimeError("Not one of 100 clips of one class twice is answered right: the model has not learned the task.")
+    labels = np.arange(count) % 2
+    composed = [clips.compose(source, rng, same=clips.LABELS[label] == "same") for label in labels]
+    # A digit stays for two frames of the video, one of which is in the clip.
+    places = [[((first - start + 1) // stride, y, x) for first, y, x in digits] for _, digits in composed]
+    shown = np.stack([video[start : start + frames * stride : stride] for video, _ in composed])
+    return shown, places, labels
 
 
 def _read(path):
     result = writer.read_json(path)
     if result is None:
-        raise errors.UserError(f"{path} is not there: let training/demo.py run to its end first.")
+        raise errors.UserError(f"{path} is not there: let keras-nonlocal demo run to its end first.")
     return result
-
-
-def _save(figure, path):
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)

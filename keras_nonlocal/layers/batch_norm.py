@@ -22,7 +22,9 @@ class FusedBatchNormMixin(FlavourMixin):
     A flavour sets `_keras`, `_batch_training`, `_own_options` and `_move`.
     """
 
-    def call(self, inputs, training=None, mask=None):
+    def call(
+        self, inputs: tf.Tensor, training: bool | tf.Tensor | None = None, mask: tf.Tensor | None = None
+    ) -> tf.Tensor:
         batch_statistics = self._batch_training(training)
         masked = mask is not None and batch_statistics  # moving statistics know of no mask
         if masked or batch_statistics is None or not self._kernel_takes(inputs):

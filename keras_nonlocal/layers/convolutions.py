@@ -32,7 +32,7 @@ class FramePoolingMixin(FlavourMixin):
     it to each of them.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         if not _takes_2d_kernels(self, inputs, self.pool_size):
             return super().call(inputs)
         return max_pool(inputs, self.pool_size, self.strides, self.padding.upper())

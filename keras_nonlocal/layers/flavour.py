@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Any
 
 import tensorflow as tf
 
@@ -9,12 +10,17 @@ HOMES = {"keras": "keras_nonlocal", "tf_keras": "keras_nonlocal.tfm.layers"}
 FLAVOURS = tuple(HOMES)
 
 
+def imported():
+    """The Keras packages that this process has imported, so that nobody need import the other one."""
+    return [sys.modules[name] for name in FLAVOURS if name in sys.modules]
+
+
 class FlavourMixin:
     """Refuses the other Keras and other backends; put before a layer of keras or tf_keras, with `_keras` set."""
 
     _keras = None  # the Keras package that the layer belongs to
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         backend = self._keras.backend.backend()  # of tf_keras always TensorFlow
         if backend != "tensorflow":
             raise RuntimeError(

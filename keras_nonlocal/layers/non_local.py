@@ -1,15 +1,19 @@
 """The non-local block of the paper's Eq. 6, z = W_z y + x, for any Keras: all of the logic, none of the flavour."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
 
 import tensorflow as tf
 
 from keras_nonlocal import errors
+from keras_nonlocal.layers import folding
 from keras_nonlocal.layers.flavour import FlavourMixin, check_float_tensor
 from keras_nonlocal.ops import attend, projections
-from keras_nonlocal.ops import pairwise as pairwise_forms
-from keras_nonlocal.ops import positions as positions_lib
+from keras_nonlocal.ops import pairwise as pairwise_forms  # `pairwise` is an argument
+from keras_nonlocal.ops.attend import Implementation
+from keras_nonlocal.ops.pairwise import Pairwise
+from keras_nonlocal.ops.positions import AXES, Sets, dims, expand_mask, max_pool, max_pool_valid, product
 
 EXTENTS = {1: ("spacetime", "time"), 2: ("spacetime", "space"), 3: ("spacetime", "space", "time")}
 # The axes an extent sums over; an axis outside it is never pooled.
@@ -25,25 +29,25 @@ class NonLocalMixin(FlavourMixin):
 
     def __init__(
         self,
-        pairwise="embedded_gaussian",
-        inner_channels=None,
-        pool_size=2,
-        pool_before_projection=True,
-        scale=True,
-        extent="spacetime",
-        group_frames=None,
-        norm="batch_norm",
-        norm_momentum=0.9,
-        norm_epsilon=1e-5,
-        norm_synchronized=False,
-        use_bias=True,
-        use_out_bias=True,
-        kernel_initializer=None,
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        implementation="auto",
-        **kwargs,
-    ):
+        pairwise: Pairwise = "embedded_gaussian",
+        inner_channels: int | None = None,
+        pool_size: int | Sequence[int] | None = 2,
+        pool_before_projection: bool = True,
+        scale: bool = True,
+        extent: Literal["spacetime", "space", "time"] = "spacetime",
+        group_frames: int | None = None,
+        norm: Literal["batch_norm"] | None = "batch_norm",
+        norm_momentum: float = 0.9,
+        norm_epsilon: float = 1e-5,
+        norm_synchronized: bool = False,
+        use_bias: bool = True,
+        use_out_bias: bool = True,
+        kernel_initializer: str | dict | Callable | None = None,
+        kernel_regularizer: str | dict | Callable | None = None,
+        bias_regularizer: str | dict | Callable | None = None,
+        implementation: Implementation = "auto",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         keras = self._keras
         self._check_data_format()
@@ -56,12 +60,12 @@ class NonLocalMixin(FlavourMixin):
         self.pool_before_projection = errors.check_bool("pool_before_projection", pool_before_projection)
         self.scale = errors.check_bool("scale", scale)
         self.extent = errors.check_choice("extent", extent, EXTENTS[self.rank])
-        axes = positions_lib.AXES[self.rank]
+        axes = AXES[self.rank]
         self._pool = tuple(
             size if axis in ATTENDED[extent] else 1 for axis, size in zip(axes, self.pool_size, strict=True)
         )
         self.group_frames = self._checked_group_frames(group_frames)
-        self._sets = positions_lib.Sets(self.rank, self.extent, self.group_frames)
+        self._sets = Sets(self.rank, self.extent, self.group_frames)
         if norm not in ("batch_norm", None):
             raise ValueError(f"`norm` must be 'batch_norm' or None. Received: norm={norm!r}")
         self._norm_kind = norm
@@ -81,7 +85,7 @@ class NonLocalMixin(FlavourMixin):
         self.theta = self.phi = self.g = self.w_f = self.out = self.norm = None
 
     @property
-    def pairwise(self):
+    def pairwise(self) -> Pairwise:
         """The name of the pairwise form; all that is known of it is `form`."""
         return self.form.name
 
@@ -125,7 +129,13 @@ class NonLocalMixin(FlavourMixin):
         super().build(input_shape)
         self._freeze_sublayers()
 
-    def call(self, inputs, mask=None, training=None, return_attention_scores=False):
+    def call(
+        self,
+        inputs: tf.Tensor,
+        mask: tf.Tensor | None = None,
+        training: bool | None = None,
+        return_attention_scores: bool = False,
+    ) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
         """z = x + norm(W_z y).
 
         Args:
@@ -143,19 +153,19 @@ class NonLocalMixin(FlavourMixin):
           "space" or "time", or `group_frames`), it is (B, S, N, M), with N and M counted inside a set.
         """
         x = inputs
-        batch, *positions, _ = positions_lib.dims(x)
+        batch, *positions, _ = dims(x)
         self._check_sizes(positions)
         self._assert_unknown_sizes(positions)
         if mask is not None:
-            mask = positions_lib.expand_mask(mask, batch, positions)
+            mask = expand_mask(mask, batch, positions)
             x = tf.where(mask[..., None], x, tf.zeros_like(x))  # whatever stands in the padding, NaN included
         theta, phi, g, key_mask = self._projected(x, mask)
-        theta, phi, g = (self._sets.fold(part) for part in (theta, phi, g))  # (B, *positions, C') -> (B*S, N, C')
-        key_mask = None if key_mask is None else self._sets.fold_mask(key_mask)
+        theta, phi, g = (self._sets.to_sets(part) for part in (theta, phi, g))  # (B, *positions, C') -> (B*S, N, C')
+        key_mask = None if key_mask is None else self._sets.mask_to_sets(key_mask)
         w_out = self._kernel(self.out) if self.form.associates else None
         attention = pairwise_forms.attention(self.form, theta, phi, key_mask) if return_attention_scores else None
         y = attend.attend(self.form, theta, phi, g, key_mask, w_out, self.implementation, attention)
-        y = self._sets.unfold(y, batch, positions)
+        y = self._sets.from_sets(y, batch, positions)
         if w_out is None:
             y = _over_rows(self.out, y)
         elif self.out.bias is not None:
@@ -166,12 +176,12 @@ class NonLocalMixin(FlavourMixin):
         z = tf.ensure_shape(z, inputs.shape)
         if attention is None:
             return z
-        return z, self._sets.unfold_attention(attention, batch, positions)
+        return z, self._sets.attention_from_sets(attention, batch, positions)
 
     def compute_output_shape(self, input_shape):
         return input_shape
 
-    def attention_shape(self, input_shape):
+    def attention_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         """The shape of what return_attention_scores returns for an input shape; None for sizes that are not known."""
         batch, *positions, _ = self._checked_input_shape(input_shape)
         # NaN stands for an unknown size, so that whatever is computed from it is unknown too.
@@ -179,18 +189,40 @@ class NonLocalMixin(FlavourMixin):
         sizes = [None if math.isnan(size) else size for size in self.sets(positions)]
         return (batch, *sizes[1:]) if self._sets.single else (batch, *sizes)
 
-    def key_grid(self, positions):
+    def key_grid(self, positions: Sequence[int]) -> tuple[int, ...]:
         """The sizes of the key axes for those of the position axes: what pooling leaves."""
         return tuple(size // pool for size, pool in zip(positions, self._pool, strict=True))
 
-    def sets(self, positions):
+    def sets(self, positions: Sequence[int]) -> tuple[int, int, int]:
         """How positions meet: (number of sets, queries in each, keys in each), for the sizes of the position axes.
 
         All meet in one set unless `extent` or `group_frames` keep them apart.
         """
         sets, queries = self._sets.split(positions)
         keys = self._sets.split(self.key_grid(positions))[1]
-        return tuple(positions_lib.product(sizes) for sizes in (sets, queries, keys))
+        return tuple(product(sizes) for sizes in (sets, queries, keys))
+
+    def folds_norm(self) -> bool:
+        """Whether the block has a norm that can become part of W_z, and projections that Keras has not quantized."""
+        parts = [part for part in (self.theta, self.phi, self.g, self.out) if part is not None]
+        return self.norm is not None and all(map(folding.takes_norm, parts))
+
+    def without_norm(self) -> "NonLocalMixin":
+        """A block of the same arguments, not built, but without norm and with a bias in W_z: see `take_folded`."""
+        return type(self).from_config({**self.get_config(), "norm": None, "use_out_bias": True})
+
+    def take_folded(self, block: "NonLocalMixin") -> None:
+        """Takes the weights of a block with a norm, which becomes part of W_z.
+
+        Args:
+          block: a built block with `folds_norm()`, of which this one is the built `without_norm()`.
+        """
+        for name in ("theta", "phi", "g"):
+            if getattr(block, name) is not None:
+                getattr(self, name).set_weights(getattr(block, name).get_weights())
+        if block.w_f is not None:
+            self.w_f.assign(block.w_f)
+        folding.fold(block.out, block.norm, self.out)
 
     def get_config(self):
         keras = self._keras
@@ -240,8 +272,8 @@ class NonLocalMixin(FlavourMixin):
     def _pooled(self, x, mask):
         """x and the mask, or None, at the keys."""
         if mask is None:
-            return positions_lib.max_pool(x, self._pool), None
-        return positions_lib.max_pool_valid(x, mask, self._pool)
+            return max_pool(x, self._pool), None
+        return max_pool_valid(x, mask, self._pool)
 
     def _project(self, x, *parts):
         """What layers make of x: x itself for None. Each comes with the (C', 1) half of w_f to multiply by, or None."""
@@ -283,8 +315,8 @@ class NonLocalMixin(FlavourMixin):
     def _normalised(self, y, mask, training):
         if self.norm is None:
             return y
-        batch, *positions, channels = shape = positions_lib.dims(y)
-        count = positions_lib.product(positions)
+        batch, *positions, channels = shape = dims(y)
+        count = product(positions)
         rows = tf.reshape(y, [batch, count, channels])  # (B, *positions, C) -> (B, N, C)
         row_mask = None if mask is None else tf.reshape(mask, [batch, count])  # (B, *positions) -> (B, N)
         return tf.reshape(self.norm(rows, training=training, mask=row_mask), shape)
@@ -339,7 +371,7 @@ class NonLocalMixin(FlavourMixin):
 
     def _checked_input_shape(self, input_shape):
         shape = tuple(input_shape)
-        axes = ", ".join(positions_lib.AXES[self.rank])
+        axes = ", ".join(AXES[self.rank])
         if len(shape) != self.rank + 2:
             raise ValueError(
                 f"{type(self).__name__} takes inputs of rank {self.rank + 2}, (batch, {axes}, channels). "
@@ -351,7 +383,7 @@ class NonLocalMixin(FlavourMixin):
 
     def _check_sizes(self, positions):
         """Raises ValueError for sizes that pool_size or group_frames cannot cut. Sizes that are not known pass."""
-        for axis, size, pool in zip(positions_lib.AXES[self.rank], positions, self._pool, strict=True):
+        for axis, size, pool in zip(AXES[self.rank], positions, self._pool, strict=True):
             if isinstance(size, int) and 0 < size < pool:
                 raise ValueError(f"{self._pool_rule(axis)} Received: inputs with {axis}={size}")
         time = positions[0]
@@ -360,7 +392,7 @@ class NonLocalMixin(FlavourMixin):
 
     def _assert_unknown_sizes(self, positions):
         """What _check_sizes checks, for the sizes that are known at run time only."""
-        for axis, size, pool in zip(positions_lib.AXES[self.rank], positions, self._pool, strict=True):
+        for axis, size, pool in zip(AXES[self.rank], positions, self._pool, strict=True):
             if pool > 1 and not isinstance(size, int):
                 enough = (size == 0) | (size >= pool)
                 tf.debugging.assert_equal(enough, True, message=self._pool_rule(axis))
@@ -386,25 +418,25 @@ class NonLocal3DMixin(NonLocalMixin):
 
     def __init__(
         self,
-        pairwise="embedded_gaussian",
-        inner_channels=None,
-        pool_size=(1, 2, 2),
-        pool_before_projection=True,
-        scale=True,
-        extent="spacetime",
-        group_frames=None,
-        norm="batch_norm",
-        norm_momentum=0.9,
-        norm_epsilon=1e-5,
-        norm_synchronized=False,
-        use_bias=True,
-        use_out_bias=True,
-        kernel_initializer=None,
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        implementation="auto",
-        **kwargs,
-    ):
+        pairwise: Pairwise = "embedded_gaussian",
+        inner_channels: int | None = None,
+        pool_size: int | Sequence[int] | None = (1, 2, 2),
+        pool_before_projection: bool = True,
+        scale: bool = True,
+        extent: Literal["spacetime", "space", "time"] = "spacetime",
+        group_frames: int | None = None,
+        norm: Literal["batch_norm"] | None = "batch_norm",
+        norm_momentum: float = 0.9,
+        norm_epsilon: float = 1e-5,
+        norm_synchronized: bool = False,
+        use_bias: bool = True,
+        use_out_bias: bool = True,
+        kernel_initializer: str | dict | Callable | None = None,
+        kernel_regularizer: str | dict | Callable | None = None,
+        bias_regularizer: str | dict | Callable | None = None,
+        implementation: Implementation = "auto",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             pairwise=pairwise,
             inner_channels=inner_channels,
@@ -429,8 +461,8 @@ class NonLocal3DMixin(NonLocalMixin):
 
 def _over_rows(function, x):
     """Applies a function of (R, C) to (B, *positions, C): one product of matrices is faster than a batch of them."""
-    *sizes, channels = positions_lib.dims(x)
-    y = function(tf.reshape(x, [positions_lib.product(sizes), channels]))
+    *sizes, channels = dims(x)
+    y = function(tf.reshape(x, [product(sizes), channels]))
     return tf.reshape(y, [*sizes, y.shape[-1]])
 
 
@@ -438,7 +470,7 @@ def _normalised_pool_size(pool_size, rank):
     sizes = 1 if pool_size is None else pool_size
     sizes = tuple(sizes) if isinstance(sizes, Iterable) else (sizes,) * rank
     if len(sizes) != rank or not all(errors.is_positive_int(size) for size in sizes):
-        axes = ", ".join(positions_lib.AXES[rank])
+        axes = ", ".join(AXES[rank])
         raise ValueError(
             f"`pool_size` must be a positive integer, {rank} of them ({axes}), or None for no pooling. "
             f"Received: pool_size={pool_size!r}"

@@ -1,5 +1,8 @@
 """C2D and I3D as Keras 3 models, in the manner of keras.applications."""
 
+from collections.abc import Sequence
+from typing import Any, Literal
+
 import keras
 
 from keras_nonlocal import errors, layers
@@ -7,15 +10,15 @@ from keras_nonlocal.models import video_resnet
 
 
 def C2D(
-    depth=50,
-    input_shape=(8, 224, 224, 3),
-    classes=400,
-    dropout=0.5,
-    include_top=True,
-    window=None,
-    name="c2d",
-    **arguments,
-):
+    depth: Literal[50, 101] = 50,
+    input_shape: Sequence[int | None] = (8, 224, 224, 3),
+    classes: int = 400,
+    dropout: float = 0.5,
+    include_top: bool = True,
+    window: Sequence[int] | None = None,
+    name: str = "c2d",
+    **arguments: Any,
+) -> keras.Model:
     """C2D, the paper's baseline: a 2D ResNet run over the frames, which meet in pooling only (Table 1).
 
     Args:
@@ -49,16 +52,16 @@ def C2D(
 
 
 def I3D(
-    depth=50,
-    input_shape=(8, 224, 224, 3),
-    classes=400,
-    dropout=0.5,
-    include_top=True,
-    window=None,
-    name="i3d",
-    inflate="3x1x1",
-    **arguments,
-):
+    depth: Literal[50, 101] = 50,
+    input_shape: Sequence[int | None] = (8, 224, 224, 3),
+    classes: int = 400,
+    dropout: float = 0.5,
+    include_top: bool = True,
+    window: Sequence[int] | None = None,
+    name: str = "i3d",
+    inflate: Literal["3x1x1", "3x3x3"] = "3x1x1",
+    **arguments: Any,
+) -> keras.Model:
     """I3D, a C2D with the kernels of every second residual block inflated over time (section 4).
 
     Args:

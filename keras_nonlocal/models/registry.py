@@ -1,9 +1,15 @@
 """The paper's networks by name, as Keras 3 models."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_nonlocal import paper
 from keras_nonlocal.models import c2d, presets
 
 
-def get(name, /, input_shape=(32, 224, 224, 3), **overrides):
+def get(name: str, /, input_shape: Sequence[int | None] = (32, 224, 224, 3), **overrides: Any) -> keras.Model:
     """Builds a network of the paper's tables; weights are random, and non-local blocks the identity.
 
     Args:
@@ -26,13 +32,13 @@ def get(name, /, input_shape=(32, 224, 224, 3), **overrides):
 
     Wang et al., "Non-local Neural Networks", CVPR 2018, section 4 and Tables 2 to 4.
     """
-    preset = presets.find(name)
-    arguments = {"name": name, "depth": preset.depth, **preset.arguments, **overrides}
-    arguments["non_local_block"] = {**preset.non_local_block, **(overrides.get("non_local_block") or {})}
+    network = presets.find(name)
+    arguments = {"name": name, "depth": network.depth, **presets.arguments(network), **overrides}
+    arguments["non_local_block"] = {**network.non_local_block, **(overrides.get("non_local_block") or {})}
     return c2d.c2d_or_i3d(input_shape=input_shape, **arguments)
 
 
-def list():
+def list() -> tuple[str, ...]:
     """The names of the paper's networks.
 
     Returns:
@@ -43,10 +49,10 @@ def list():
     >>> "c2d_r50" in keras_nonlocal.models.list()
     True
     """
-    return tuple(presets.PRESETS)
+    return tuple(paper.NETWORKS)
 
 
-def describe(name):
+def describe(name: str) -> str:
     """What a network is and which rows of the paper's tables it is in, on one line.
 
     Args:
@@ -61,6 +67,6 @@ def describe(name):
     Example:
 
     >>> print(keras_nonlocal.models.describe("nl_c2d_r50_1_res3"))
-    C2D ResNet-50 with 1 non-local block (res3 [2]): Table 2(b), res3
+    C2D ResNet-50 with 1 non-local block (res3 [2]): Table 2(b), R50 res3
     """
-    return presets.find(name).description
+    return presets.description(presets.find(name))

@@ -5,8 +5,9 @@ non-local blocks put after chosen residual blocks. Strided convolutions are padd
 code: TensorFlow's SAME would shift every feature map by a pixel.
 """
 
-import collections.abc
 import numbers
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 from keras_nonlocal import errors
 
@@ -23,23 +24,23 @@ STEMS = {
 
 
 def video_resnet(
-    keras,
-    ours,
-    inputs,
-    block_counts=BLOCK_COUNTS[50],
-    width=64,
-    inflate=None,
-    temporal_stride=2,
-    stem="official",
-    non_local=None,
-    non_local_block=None,
-    group_frames=None,
-    norm_momentum=0.9,
-    norm_epsilon=1e-5,
-    norm_synchronized=False,
-    norm_frozen=False,
-    kernel_regularizer=None,
-):
+    keras: Any,
+    ours: Any,
+    inputs: Any,
+    block_counts: Sequence[int] = BLOCK_COUNTS[50],
+    width: int = 64,
+    inflate: Literal["3x1x1", "3x3x3"] | None = None,
+    temporal_stride: Literal[2, 8] = 2,
+    stem: Literal["official", "slowfast", "paper", "mmaction2"] = "official",
+    non_local: Mapping[str, Iterable[int]] | None = None,
+    non_local_block: Mapping[str, Any] | None = None,
+    group_frames: Mapping[str, int | None] | None = None,
+    norm_momentum: float = 0.9,
+    norm_epsilon: float = 1e-5,
+    norm_synchronized: bool = False,
+    norm_frozen: bool = False,
+    kernel_regularizer: Any = None,
+) -> dict[str, Any]:
     """Builds the graph from a clip to the last feature map.
 
     Args:
@@ -159,7 +160,7 @@ def checked_placement(non_local, block_counts):
     for stage, indices in _checked_mapping("non_local", non_local, 'lists, as {"res3": [1, 3]}').items():
         errors.check_choice("non_local", stage, STAGES)
         count = block_counts[STAGES.index(stage)]
-        listed = isinstance(indices, collections.abc.Iterable) and not isinstance(indices, collections.abc.Mapping)
+        listed = isinstance(indices, Iterable) and not isinstance(indices, Mapping)
         given = list(indices) if listed and not isinstance(indices, str | bytes) else None
         if given is None or not all(_is_index(i, count) for i in given) or len(set(given)) < len(given):
             raise ValueError(
@@ -183,7 +184,7 @@ def _checked_group_frames(group_frames):
 def _checked_mapping(argument, value, what):
     if value is None:
         return {}
-    if not isinstance(value, collections.abc.Mapping):
+    if not isinstance(value, Mapping):
         raise ValueError(f"`{argument}` must be a dictionary of {what}, or None. Received: {argument}={value!r}")
     return dict(value)
 
@@ -199,7 +200,7 @@ def _temporal_kernels(inflate, stage, index):
 
 
 def _check(block_counts, inflate, temporal_stride, stem):
-    is_list = isinstance(block_counts, collections.abc.Sequence)
+    is_list = isinstance(block_counts, Sequence)
     if not is_list or len(block_counts) != len(STAGES) or not all(map(errors.is_positive_int, block_counts)):
         raise ValueError(f"`block_counts` must be {len(STAGES)} positive integers. Received: {block_counts!r}")
     if inflate not in INFLATIONS:

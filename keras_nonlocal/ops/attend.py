@@ -9,11 +9,14 @@
 | sorted | concatenation | N + M | 1024 keys and more, more than the softmax forms' bytes, or sizes not known |
 """
 
+from typing import Literal
+
 import tensorflow as tf
 
 from keras_nonlocal.ops import limits, pairwise, relu_sums, softmax_attention
 from keras_nonlocal.ops.positions import dims
 
+Implementation = Literal["auto", "dense", "one_piece", "chunked", "associated", "sorted"]
 # Fewer keys are summed sooner than sorted.
 SORTED_KEYS = 1024
 # Examples a device that a batch of unknown size is taken to have.
@@ -21,7 +24,7 @@ UNKNOWN_BATCH = 8
 
 
 def implementations(form):
-    """The names of the evaluations that a form has, "auto" among them."""
+    """The names of the implementations that a form has, "auto" among them."""
     if form.normaliser == "softmax":
         return ("auto", "dense", "one_piece", "chunked")
     return ("auto", "dense", "sorted" if form.owns_w_f else "associated")
@@ -54,15 +57,15 @@ def attend(form, theta, phi, g, key_mask=None, w_out=None, implementation="auto"
     if attention is not None:
         y = _weighted(attention, g, w_out)
     else:
-        y = _EVALUATIONS[_pick(form, theta, phi, g) if implementation == "auto" else implementation](*inputs)
+        y = _IMPLEMENTATIONS[_pick(form, theta, phi, g) if implementation == "auto" else implementation](*inputs)
     return tf.cast(y, dtype)
 
 
 def _pick(form, theta, phi, g):
-    """The evaluation that "auto" means for these sizes, as far as they are known.
+    """The implementation that "auto" means for these sizes, as far as they are known.
 
     There is no branch on sizes that only the run knows: XLA cannot compile its gradient, a SavedModel cannot keep the
-    gradient of what is inside, and the evaluations in linear memory are right for any size.
+    gradient of what is inside, and the implementations in linear memory are right for any size.
     """
     batch, queries, channels = (size if isinstance(size, int) else None for size in dims(theta))
     keys, channels_g = (size if isinstance(size, int) else None for size in dims(g)[1:])
@@ -123,7 +126,7 @@ def _multiply_out(y, w_out):
     return tf.reshape(z, [batch, rows, w_out.shape[-1]])
 
 
-_EVALUATIONS = {
+_IMPLEMENTATIONS = {
     "dense": _dense,
     "one_piece": _one_piece,
     "chunked": _chunked,

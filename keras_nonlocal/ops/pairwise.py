@@ -7,10 +7,13 @@ this file only knows how a form scores a pair and how it normalises.
 """
 
 import dataclasses
+from typing import Literal
 
 import tensorflow as tf
 
 from keras_nonlocal import errors
+
+Pairwise = Literal["gaussian", "embedded_gaussian", "dot_product", "unembedded_dot_product", "concatenation"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -117,7 +117,7 @@ class Sets:
         groups, frames = ([time // self._group_frames], self._group_frames) if self._group_frames else ([], time)
         return (groups + space, [frames]) if self._pixel_by_pixel else (groups, [frames, *space])
 
-    def fold(self, x):
+    def to_sets(self, x):
         """(B, *positions, C) -> (B*S, N, C): S sets of N positions for each example."""
         batch, *positions, channels = dims(x)
         sets, inside = self.split(positions)
@@ -127,19 +127,19 @@ class Sets:
             x = tf.transpose(x, [0, 2, 1, 3])  # -> (B*G, P, F, C)
         return tf.reshape(x, [product([batch, *sets]), product(inside), channels])
 
-    def unfold(self, y, batch, positions):
-        """(B*S, N, C) -> (B, *positions, C), the inverse of fold."""
+    def from_sets(self, y, batch, positions):
+        """(B*S, N, C) -> (B, *positions, C), the inverse of to_sets."""
         if self._pixel_by_pixel:
             _, frames, channels = dims(y)
             y = tf.reshape(y, [-1, product(positions[1:]), frames, channels])  # (B*G*P, F, C) -> (B*G, P, F, C)
             y = tf.transpose(y, [0, 2, 1, 3])  # -> (B*G, F, P, C)
         return tf.reshape(y, [batch, *positions, y.shape[-1]])
 
-    def fold_mask(self, mask):
+    def mask_to_sets(self, mask):
         """(B, *positions) -> (B*S, N)."""
-        return self.fold(mask[..., None])[..., 0]
+        return self.to_sets(mask[..., None])[..., 0]
 
-    def unfold_attention(self, attention, batch, positions):
+    def attention_from_sets(self, attention, batch, positions):
         """(B*S, N, M) -> (B, N, M) for a single set, (B, S, N, M) otherwise."""
         if self.single:
             return attention

@@ -1,4 +1,4 @@
-"""Asks a TensorFlow Serving server, or the local one, for predictions over REST and gRPC."""
+"""A client of TensorFlow Serving, or of the local server, over REST and gRPC."""
 
 import base64
 import contextlib
@@ -8,16 +8,18 @@ import json
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 
-import grpc
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from google.protobuf import json_format
-from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, prediction_service_pb2_grpc
+from tensorflow.core.protobuf import meta_graph_pb2
 
 from keras_nonlocal.errors import UserError
+from keras_nonlocal.serving.apis import get_model_metadata_pb2, grpc, predict_pb2, prediction_service_pb2_grpc
+from keras_nonlocal.serving.constants import DEFAULT_SIGNATURE
 
-DEFAULT_SIGNATURE = "serving_default"
 # gRPC's own limit of 4 MB is less than one clip.
 _CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", -1),
@@ -28,27 +30,33 @@ _CHANNEL_OPTIONS = [
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def predict_rest(url, model_name, inputs, signature_name=DEFAULT_SIGNATURE, version=None, timeout=60.0):
+def predict_rest(
+    url: str,
+    model_name: str,
+    inputs: Mapping[str, npt.ArrayLike],
+    signature_name: str = DEFAULT_SIGNATURE,
+    version: int | None = None,
+    timeout: float = 60.0,
+) -> dict[str, np.ndarray]:
     """Predicts over REST, in row format.
 
     Args:
-        url: "http://host:port".
-        model_name: name of the served model.
-        inputs: dict of input alias to array; dimension 0 is the batch. Bytes travel in base64.
-        signature_name: served function to call.
-        version: version (int); default is the newest.
-        timeout: seconds to wait for the answer.
+      url: "http://host:port".
+      model_name: name of the served model.
+      inputs: dict of input alias to array; dimension 0 is the batch. Bytes travel in base64.
+      signature_name: served function to call.
+      version: version (int); default is the newest.
+      timeout: seconds to wait for the answer.
 
     Returns:
-        Dict of output alias to numpy array (float64 or int64: JSON says no more), or of bytes for `..._bytes`.
+      Dict of output alias to numpy array (float64 or int64: JSON says no more), or of bytes for `..._bytes`.
 
     Raises:
-        UserError: no server answers, or it refuses the request.
+      UserError: no server answers, or it refuses the request.
     """
     with _collector_paused():
         body = json.dumps({"signature_name": signature_name, "instances": _rows(inputs)}).encode()
-    reply = _call_rest(_model_url(url, model_name, version) + ":predict", timeout, body)
-    predictions = reply["predictions"]
+    predictions = _call_rest(_model_url(url, model_name, version) + ":predict", "predictions", timeout, body)
     if isinstance(predictions[0], dict) and set(predictions[0]) != {"b64"}:
         return {alias: _from_json([row[alias] for row in predictions]) for alias in predictions[0]}
     # A single output comes without its name.
@@ -56,22 +64,29 @@ def predict_rest(url, model_name, inputs, signature_name=DEFAULT_SIGNATURE, vers
     return {alias: _from_json(predictions)}
 
 
-def predict_grpc(server, model_name, inputs, signature_name=DEFAULT_SIGNATURE, version=None, timeout=60.0):
+def predict_grpc(
+    server: str,
+    model_name: str,
+    inputs: Mapping[str, npt.ArrayLike],
+    signature_name: str = DEFAULT_SIGNATURE,
+    version: int | None = None,
+    timeout: float = 60.0,
+) -> dict[str, np.ndarray]:
     """Predicts over gRPC.
 
     Args:
-        server: "host:port".
-        model_name: name of the served model.
-        inputs: dict of input alias to array of the signature's dtype.
-        signature_name: served function to call.
-        version: version (int); default is the newest.
-        timeout: seconds to wait for the answer.
+      server: "host:port".
+      model_name: name of the served model.
+      inputs: dict of input alias to array of the signature's dtype.
+      signature_name: served function to call.
+      version: version (int); default is the newest.
+      timeout: seconds to wait for the answer.
 
     Returns:
-        Dict of output alias to numpy array.
+      Dict of output alias to numpy array.
 
     Raises:
-        UserError: no server answers, or it refuses the request.
+      UserError: no server answers, or it refuses the request.
     """
     request = predict_pb2.PredictRequest()
     _fill_spec(request.model_spec, model_name, signature_name, version)
@@ -81,16 +96,28 @@ def predict_grpc(server, model_name, inputs, signature_name=DEFAULT_SIGNATURE, v
     return {alias: tf.make_ndarray(proto) for alias, proto in response.outputs.items()}
 
 
-def signature_rest(url, model_name, signature_name=DEFAULT_SIGNATURE, version=None, timeout=60.0):
-    """Returns the SignatureDef of a served function, asked over REST; arguments and errors as predict_rest."""
-    reply = _call_rest(_model_url(url, model_name, version) + "/metadata", timeout)
+def signature_rest(
+    url: str,
+    model_name: str,
+    signature_name: str = DEFAULT_SIGNATURE,
+    version: int | None = None,
+    timeout: float = 60.0,
+) -> meta_graph_pb2.SignatureDef:
+    """Returns the SignatureDef of a served function, over REST; arguments and errors as predict_rest."""
+    metadata = _call_rest(_model_url(url, model_name, version) + "/metadata", "metadata", timeout)
     signatures = get_model_metadata_pb2.SignatureDefMap()
-    json_format.ParseDict(reply["metadata"]["signature_def"], signatures, ignore_unknown_fields=True)
+    json_format.ParseDict(metadata["signature_def"], signatures, ignore_unknown_fields=True)
     return _pick(signatures, signature_name, model_name)
 
 
-def signature_grpc(server, model_name, signature_name=DEFAULT_SIGNATURE, version=None, timeout=60.0):
-    """Returns the SignatureDef of a served function, asked over gRPC; arguments and errors as predict_grpc."""
+def signature_grpc(
+    server: str,
+    model_name: str,
+    signature_name: str = DEFAULT_SIGNATURE,
+    version: int | None = None,
+    timeout: float = 60.0,
+) -> meta_graph_pb2.SignatureDef:
+    """Returns the SignatureDef of a served function, over gRPC; arguments and errors as predict_grpc."""
     request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
     _fill_spec(request.model_spec, model_name, "", version)
     response = _call_grpc(server, "GetModelMetadata", request, timeout)
@@ -99,23 +126,28 @@ def signature_grpc(server, model_name, signature_name=DEFAULT_SIGNATURE, version
     return _pick(signatures, signature_name, model_name)
 
 
-def wait_until_available(url, model_name, version=None, timeout=60.0):
+def version_states(url: str, model_name: str, version: int | None = None, timeout: float = 60.0) -> dict[int, str]:
+    """Returns the state of each version ("LOADING", "AVAILABLE", "END", ...) over REST; errors as predict_rest."""
+    statuses = _call_rest(_model_url(url, model_name, version), "model_version_status", timeout)
+    return {int(status["version"]): status["state"] for status in statuses}
+
+
+def wait_until_available(url: str, model_name: str, version: int | None = None, timeout: float = 60.0) -> None:
     """Waits until a model answers; the status page alone does not say so, its `state` does.
 
     Args:
-        url: "http://host:port" of REST.
-        model_name: name of the served model.
-        version: version (int) to wait for; default is any.
-        timeout: seconds to wait.
+      url: "http://host:port" of REST.
+      model_name: name of the served model.
+      version: version (int) to wait for; default is any.
+      timeout: seconds to wait.
 
     Raises:
-        UserError: no version is available in time; says what the server last said.
+      UserError: no version is available in time; names the last states or error.
     """
     deadline = time.monotonic() + timeout
     while True:
         try:
-            reply = _call_rest(_model_url(url, model_name, version), timeout=5.0)
-            states = {entry["version"]: entry["state"] for entry in reply["model_version_status"]}
+            states = version_states(url, model_name, version, timeout=5.0)
             if "AVAILABLE" in states.values():
                 return
             problem = f"the versions of model {model_name!r} are {states}"
@@ -180,12 +212,12 @@ def _model_url(url, model_name, version):
     return f"{url.rstrip('/')}/v1/models/{model_name}" + ("" if version is None else f"/versions/{version}")
 
 
-def _call_rest(address, timeout, body=None):
-    """Returns the parsed reply of a GET, or of a POST if there is a body."""
+def _call_rest(address, key, timeout, body=None):
+    """Returns what the reply holds under a key; of a GET, or of a POST if there is a body."""
     try:
         request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
-        with _OPENER.open(request, timeout=timeout) as reply:
-            return json.load(reply)
+        with _OPENER.open(request, timeout=timeout) as response:
+            reply = json.load(response)
     except urllib.error.HTTPError as error:
         raise _refused(f"the server at {address}", str(error.code), _error_text(error)) from error
     except (OSError, http.client.HTTPException) as error:
@@ -193,6 +225,9 @@ def _call_rest(address, timeout, body=None):
         raise (_late if isinstance(reason, TimeoutError) else _unreachable)(address, reason) from error
     except ValueError as error:  # a malformed address, or a reply that is no JSON
         raise UserError(f"{address} is not the address of a model server: {error}") from error
+    if not isinstance(reply, dict) or key not in reply:
+        raise UserError(f"{address} is not the address of a model server: its reply has no {key!r}")
+    return reply[key]
 
 
 def _error_text(error):
@@ -227,7 +262,7 @@ def _late(address, reason):
 
 def _unreachable(address, reason):
     return UserError(
-        f"no model server answers at {address} ({reason}); start one with saved_models/serve.py, or check the address"
+        f"no model server answers at {address} ({reason}); start one with keras-nonlocal serve, or check the address"
     )
 
 

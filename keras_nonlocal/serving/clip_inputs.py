@@ -1,34 +1,41 @@
 """Turns a video file into what a served signature takes: one clip of frames, or all frames as JPEG."""
 
-import cv2
+import os
+
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf import meta_graph_pb2
 
-from keras_nonlocal.data.video import reader
-from keras_nonlocal.errors import UserError
+from keras_nonlocal import errors, features
+from keras_nonlocal.data.video import examples, reader
+
+with errors.needs_extra("video"):
+    import cv2
 
 # For signatures that leave the size open: the clip of the paper's best models.
 _FREE_FRAMES = 32
 _FREE_SIDE = 224
 
 
-def from_video(path, signature, stride=None):
+def from_video(
+    path: str | os.PathLike[str], signature: meta_graph_pb2.SignatureDef, stride: int | None = None
+) -> dict[str, np.ndarray]:
     """Makes a batch of one video.
 
     Args:
-        path: video file.
-        signature: SignatureDef with one input, uint8 frames [batch, T, H, W, 3] or serialized SequenceExamples
-            [batch]; T, H, W may be open.
-        stride: distance of the frames of a clip, see sample_clip.
+      path: video file.
+      signature: SignatureDef with one input, uint8 frames [batch, T, H, W, 3] or serialized SequenceExamples
+        [batch]; T, H, W may be open.
+      stride: distance of the frames of a clip, see sample_clip.
 
     Returns:
-        Dict of the input's alias to its value.
+      Dict of the input's alias to its value.
 
     Raises:
-        UserError: the video cannot be read, or the signature takes something else.
+      UserError: the video cannot be read, or the signature takes something else.
     """
     if len(signature.inputs) != 1:
-        raise UserError(
+        raise errors.UserError(
             f"the signature takes {len(signature.inputs)} inputs {sorted(signature.inputs)}; a video can fill one"
         )
     ((alias, info),) = signature.inputs.items()
@@ -37,25 +44,27 @@ def from_video(path, signature, stride=None):
         return {alias: np.array([sequence_example(path)], dtype=object)}
     if info.dtype == tf.uint8.as_datatype_enum and len(sizes) == 5:
         return {alias: sample_clip(path, *sizes[1:4], stride)[np.newaxis]}
-    raise UserError(
+    raise errors.UserError(
         f"input {alias!r} is {tf.as_dtype(info.dtype).name} of shape {sizes}; a video can fill uint8 "
         "frames [batch, T, H, W, 3] or serialized examples [batch]"
     )
 
 
-def sample_clip(path, frames=-1, height=-1, width=-1, stride=None):
+def sample_clip(
+    path: str | os.PathLike[str], frames: int = -1, height: int = -1, width: int = -1, stride: int | None = None
+) -> np.ndarray:
     """Samples a clip of a video, in the memory of the clip.
 
     Args:
-        path: video file.
-        frames: T; -1 for 32.
-        height: pixels; -1 for 224.
-        width: pixels; -1 for 224.
-        stride: distance of the frames; the clip is the middle of the video, and a video that is too short starts over.
-            Default: the centres of T equal parts of the video.
+      path: video file.
+      frames: T; -1 for 32.
+      height: pixels; -1 for 224.
+      width: pixels; -1 for 224.
+      stride: distance of the frames; the clip is the middle of the video, and a video that is too short starts over.
+        Default: the centres of T equal parts of the video.
 
     Returns:
-        RGB uint8 [T, H, W, 3].
+      RGB uint8 [T, H, W, 3].
     """
     frames = _FREE_FRAMES if frames < 1 else frames
     height, width = (_FREE_SIDE if side < 1 else side for side in (height, width))
@@ -82,25 +91,18 @@ def resize_and_crop(frame, height, width):
     return frame[top : top + height, left : left + width]
 
 
-def sequence_example(path):
+def sequence_example(path: str | os.PathLike[str]) -> bytes:
     """Writes all frames of a video as JPEG into a tf.train.SequenceExample.
 
     Args:
-        path: video file.
+      path: video file.
 
     Returns:
-        The serialized SequenceExample (bytes), feature list `image/encoded`.
+      The serialized SequenceExample (bytes), feature list `image/encoded`.
     """
     example = tf.train.SequenceExample()
-    feature_list = example.feature_lists.feature_list["image/encoded"]
+    feature_list = example.feature_lists.feature_list[features.ENCODED]
     with reader.VideoReader(path) as video:
         for frame in video:
-            feature_list.feature.add().bytes_list.value.append(_jpeg(frame))
+            feature_list.feature.add().bytes_list.value.append(examples.encode_jpeg(frame))
     return example.SerializeToString()
-
-
-def _jpeg(frame):
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-    if not done:
-        raise UserError("OpenCV cannot write JPEG; pip install opencv-python-headless")
-    return data.tobytes()

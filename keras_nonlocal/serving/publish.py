@@ -5,27 +5,28 @@ import os
 import re
 import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import tensorflow as tf
 
 from keras_nonlocal import files
 from keras_nonlocal.errors import UserError, first_line
+from keras_nonlocal.serving import constants, quiet
 
 MAX_VERSION = 2**63 - 1
-_DEFAULT_SIGNATURE = "serving_default"
 # Not an integer, so no server reads it as a version; names its writer, so that a later run can tell that it died.
 _TEMP_NAME = re.compile(r"\.tmp-(?P<pid>\d+)-(?P<serial>\d+)@(?P<host>.+)")
 
 
-def versions(base_path):
+def versions(base_path: str | os.PathLike[str]) -> dict[int, Path]:
     """Lists the versions a server would see.
 
     Args:
-        base_path: directory of a model, `saved_models/<name>`.
+      base_path: directory of a model, `saved_models/<name>`.
 
     Returns:
-        Dict of version (int) to its path; empty if there is none or no such directory.
+      Dict of version (int) to its path; empty if there is none or no such directory.
     """
     found = {}
     try:
@@ -38,20 +39,20 @@ def versions(base_path):
     return found
 
 
-def publish(write, base_path, version=None):
+def publish(write: Callable[[str], object], base_path: str | os.PathLike[str], version: int | None = None) -> str:
     """Writes a SavedModel beside its siblings and moves it into place in one step.
 
     Args:
-        write: function of one argument, an empty directory (str) it fills with a SavedModel.
-        base_path: `saved_models/<name>`; made if missing.
-        version: positive int; default is the highest existing version plus 1, starting at 1.
+      write: function of one argument, an empty directory (str) it fills with a SavedModel.
+      base_path: `saved_models/<name>`; made if missing.
+      version: positive int; default is the highest existing version plus 1, starting at 1.
 
     Returns:
-        The absolute path (str) of the new version, `<base_path>/<version>`.
+      The absolute path (str) of the new version, `<base_path>/<version>`.
 
     Raises:
-        UserError: the version exists, base_path is no directory of a model or cannot be written, or the result cannot
-            be served.
+      UserError: the version exists, base_path is no directory of a model or cannot be written, or the result cannot
+        be served.
     """
     base = _checked_base_path(base_path)
     _check_version(base, version)
@@ -72,27 +73,26 @@ def publish(write, base_path, version=None):
         shutil.rmtree(temp, ignore_errors=True)  # gone already if the move was made
 
 
-def check_servable(path):
+def check_servable(path: str | os.PathLike[str]) -> None:
     """Loads a SavedModel the way TensorFlow Serving does and checks that every signature's variables come with it.
 
     `tf.saved_model.load` is more forgiving: it reads models, such as a Keras 3 model kept in a plain tf.Module, whose
     variables TensorFlow Serving does not find.
 
     Args:
-        path: directory of a SavedModel.
+      path: directory of a SavedModel.
 
     Raises:
-        UserError: the SavedModel is missing, broken, has no `serving_default`, or lacks variables.
+      UserError: the SavedModel is missing, broken, has no `serving_default`, or lacks variables.
     """
     path = Path(path)
-    if not (path / "saved_model.pb").is_file():
-        raise UserError(f"{path} is not a SavedModel: it holds no saved_model.pb")
-    # A GPU session would claim the whole device for a look at the variables.
-    config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
-    with tf.Graph().as_default() as graph, tf.compat.v1.Session(graph=graph, config=config) as session:
+    if not (path / constants.SAVED_MODEL_FILE).is_file():
+        raise UserError(f"{path} is not a SavedModel: it holds no {constants.SAVED_MODEL_FILE}")
+    quiet.quiet_sessions()
+    with tf.Graph().as_default() as graph, tf.compat.v1.Session(graph=graph, config=quiet.cpu_only()) as session:
         signatures = _load_for_serving(session, path)
-        if _DEFAULT_SIGNATURE not in signatures:
-            raise UserError(f"{path} has no signature {_DEFAULT_SIGNATURE!r}; it has {sorted(signatures)}")
+        if constants.DEFAULT_SIGNATURE not in signatures:
+            raise UserError(f"{path} has no signature {constants.DEFAULT_SIGNATURE!r}; it has {sorted(signatures)}")
         for name, signature in signatures.items():
             missing = _unloaded_variables(session, graph, signature)
             if missing:
@@ -104,16 +104,12 @@ def check_servable(path):
 
 def _load_for_serving(session, path):
     """Runs the loader TensorFlow Serving uses; returns the signatures."""
-    # Its advice to use tf.saved_model.load instead is not for us: that loader hides what is checked here.
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel("ERROR")
     try:
-        return dict(tf.compat.v1.saved_model.loader.load(session, ["serve"], str(path)).signature_def)
+        with quiet.quiet_loading():
+            loaded = tf.compat.v1.saved_model.loader.load(session, [constants.SERVE_TAG], str(path))
+        return dict(loaded.signature_def)
     except Exception as error:  # The loader has no class of its own for a broken file.
         raise UserError(f"{path} cannot be loaded for serving: {first_line(error)}") from error
-    finally:
-        logger.setLevel(level)
 
 
 def _unloaded_variables(session, graph, signature):
@@ -143,7 +139,7 @@ def _checked_base_path(base_path):
         raise UserError(
             f"{base_path} ends with a number, which names a version; give the model's directory, saved_models/<name>"
         )
-    if (base / "saved_model.pb").exists():
+    if (base / constants.SAVED_MODEL_FILE).exists():
         raise UserError(f"{base_path} is itself a SavedModel; give the directory that holds the numbered versions")
     if base.exists() and not base.is_dir():
         raise UserError(f"{base_path} is a file; give the model's directory, saved_models/<name>")

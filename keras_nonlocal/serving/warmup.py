@@ -1,26 +1,27 @@
 """Warm-up requests, which TensorFlow Serving replays before a version answers its first user."""
 
 import os
+from collections.abc import Mapping
 
+import numpy.typing as npt
 import tensorflow as tf
 
-# TensorFlow Serving looks for this very file.
-_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
+from keras_nonlocal.serving import constants
 
 
-def write_warmup(directory, requests):
+def write_warmup(directory: str | os.PathLike[str], requests: Mapping[str, Mapping[str, npt.ArrayLike]]) -> str:
     """Writes one request for each signature into a SavedModel.
 
     Args:
-        directory: of the SavedModel.
-        requests: {signature name: {input alias: value}}.
+      directory: of the SavedModel.
+      requests: {signature name: {input alias: value}}.
 
     Returns:
-        The path of the file.
+      The path of the file.
     """
-    from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
+    from keras_nonlocal.serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
-    path = os.path.join(directory, _FILE)
+    path = os.path.join(directory, constants.WARMUP_FILE)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with tf.io.TFRecordWriter(path) as writer:
         for signature, inputs in requests.items():

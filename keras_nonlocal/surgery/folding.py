@@ -2,21 +2,16 @@
 
 import collections
 import dataclasses
+from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
+from keras_nonlocal.layers import folding
 from keras_nonlocal.layers.batch_norm import FusedBatchNormMixin
 from keras_nonlocal.layers.convolutions import FrameConvolutionMixin
 from keras_nonlocal.layers.non_local import NonLocalMixin
 from keras_nonlocal.surgery import functional
 
-# What a batch norm can be folded into, and where its kernel has the channels of its output.
-KERNEL_AXES = {
-    **dict.fromkeys(("Dense", "Conv1D", "Conv2D", "Conv3D", "SeparableConv1D", "SeparableConv2D"), (-1,)),
-    **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), (-2,)),
-    **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), (-2, -1)),
-}
 # tfm's residual blocks, by name so that it need not be installed: for each convolution and the norm behind it, their
 # attributes. Their sublayers are made, without weights, by build.
 _BOTTLENECK_PAIRS = (
@@ -40,10 +35,9 @@ PAIRS = {
         ("_expand_conv", "_norm3"),
     ),
 }
-FOLDED_BLOCK = {"norm": None, "use_out_bias": True}  # arguments of a non-local block whose norm is folded into W_z
 
 
-def fold_norms(model):
+def fold_norms(model: Any) -> Any:
     """Copies a trained model with its batch norms folded into the convolutions before them, for inference.
 
     At inference a batch norm is `x * scale + shift` with `scale = gamma / sqrt(moving_variance + epsilon)` and
@@ -63,7 +57,7 @@ def fold_norms(model):
 
     Raises:
       TypeError: if `model` is no model of either Keras.
-      ValueError: if it is not functional.
+      ValueError: if it is not functional, or a layer of it cannot be copied because layers inside it are quantized.
 
     Example:
 
@@ -157,25 +151,15 @@ class _Folding:
         )
 
     def _takes_norm(self, layer):
-        """Whether this is a linear layer whose kernel and bias say all."""
-        name = type(layer).__name__
-        return (
-            name in KERNEL_AXES
-            and self._is_as_it_comes(layer, name)
-            and layer.activation is self._keras.activations.linear
-            and not getattr(layer, "lora_enabled", False)
-            and not getattr(layer, "quantization_mode", None)
-        )
-
-    def _is_as_it_comes(self, layer, name):
-        """Whether this is Keras' layer of that name, or ours for it: a subclass may do anything with its kernel."""
-        return type(layer) is getattr(self._keras.layers, name, None) or FrameConvolutionMixin in type(layer).__bases__
+        """Whether this is Keras' linear layer, or ours for it: a subclass may do anything with its kernel."""
+        own = getattr(self._keras.layers, type(layer).__name__, None)
+        return folding.takes_norm(layer) and (type(layer) is own or FrameConvolutionMixin in type(layer).__bases__)
 
     def _is_model(self, layer):
         return isinstance(layer, self._keras.Model) and functional.graph(layer) is not None
 
-    def _folds_inside(self, layer):
-        return isinstance(layer, NonLocalMixin) and layer.norm is not None and id(layer) not in self._trained
+    def _folds_itself(self, layer):
+        return isinstance(layer, NonLocalMixin) and layer.folds_norm() and id(layer) not in self._trained
 
     def _parts(self, layer):
         """The attributes of the convolutions and norms of a residual block, [(convolution, norm)]."""
@@ -199,14 +183,12 @@ class _Folding:
     def _copy_layer(self, layer):
         if id(layer) in self._by_norm:
             return self._keras.layers.Activation("linear", dtype=layer.dtype_policy, name=layer.name)
-        config = layer.get_config()
         if id(layer) in self._by_linear:
-            config = {**config, "use_bias": True}
-        elif self._folds_inside(layer):
-            config = {**config, **FOLDED_BLOCK}
-        elif self._parts(layer) and getattr(layer, "non_local", None) is not None and layer.non_local.norm is not None:
-            config = {**config, "non_local": {**config["non_local"], **FOLDED_BLOCK}}
-        copy = type(layer).from_config(config)
+            copy = type(layer).from_config({**layer.get_config(), "use_bias": True})
+        elif self._folds_itself(layer) or (self._parts(layer) and hasattr(layer, "without_norm")):
+            copy = layer.without_norm()
+        else:
+            copy = type(layer).from_config(layer.get_config())
         self._replace_parts(layer, copy)
         if getattr(layer, "weights", None):
             self._pairs.append((layer, copy))
@@ -225,7 +207,7 @@ class _Folding:
     def _set_parts(self, layer, copy):
         parts = self._parts(layer)
         for linear, norm in parts:
-            _fold(getattr(layer, linear), getattr(layer, norm), getattr(copy, linear))
+            folding.fold(getattr(layer, linear), getattr(layer, norm), getattr(copy, linear))
         for name in set(vars(layer)) - {name for pair in parts for name in pair}:
             if _has_weights(layer, name):
                 self._set_weights(getattr(layer, name), getattr(copy, name))
@@ -234,31 +216,17 @@ class _Folding:
         if self._parts(layer):
             self._set_parts(layer, copy)
         elif id(layer) in self._by_linear:
-            _fold(layer, self._by_linear[id(layer)].norm, copy)
-        elif self._folds_inside(layer):
-            for name in ("theta", "phi", "g"):
-                if getattr(layer, name) is not None:
-                    getattr(copy, name).set_weights(getattr(layer, name).get_weights())
-            if layer.w_f is not None:
-                copy.w_f.assign(layer.w_f)
-            _fold(layer.out, layer.norm, copy.out)
+            folding.fold(layer, self._by_linear[id(layer)].norm, copy)
+        elif self._folds_itself(layer):
+            copy.take_folded(layer)
+        elif len(layer.weights) != len(copy.weights):
+            raise ValueError(
+                f"`model` has a layer, {layer.name!r}, with other weights than its configuration says, as Keras makes "
+                "them by quantization or LoRA of layers inside: fold the norms before that. "
+                f"Received: {len(layer.weights)} weights, for a copy of {len(copy.weights)}"
+            )
         else:
             copy.set_weights(layer.get_weights())
-
-
-def _fold(linear, norm, folded):
-    """Sets the weights of `folded` to those of `linear` followed by `norm`."""
-    kernels = [np.asarray(weight, "float64") for weight in linear.get_weights()]
-    bias = kernels.pop() if linear.use_bias else 0.0
-    mean, variance = (np.asarray(v, "float64") for v in (norm.moving_mean, norm.moving_variance))
-    gamma = np.asarray(norm.gamma, "float64") if norm.scale else 1.0
-    beta = np.asarray(norm.beta, "float64") if norm.center else 0.0
-    scale = gamma / np.sqrt(variance + norm.epsilon)
-    *others, kernel = kernels  # the pointwise kernel of a separable convolution is its last
-    shape = [1] * kernel.ndim
-    for axis in KERNEL_AXES[type(linear).__name__]:
-        shape[axis] = kernel.shape[axis]
-    folded.set_weights([*others, kernel * scale.reshape(shape), (bias - mean) * scale + beta])
 
 
 def _pairs(layer_class):

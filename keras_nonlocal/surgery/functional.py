@@ -1,11 +1,13 @@
-"""Reads the graph of a functional model, of either Keras, and builds it again with other layers."""
+"""Reads the graph of a functional model, of either Keras, and builds it again with other layers.
+
+Neither Keras shows its graph in public. This is the one module that knows what they call it inside.
+"""
 
 import dataclasses
-import sys
 
 import tensorflow as tf
 
-from keras_nonlocal.layers.flavour import FLAVOURS
+from keras_nonlocal.layers.flavour import FLAVOURS, imported
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +38,9 @@ def flavour(model):
     Raises:
       TypeError: for anything that is no model of either.
     """
-    for base in type(model).__mro__:
-        root = base.__module__.split(".")[0]
-        # It has been imported by whoever made the model, so that this module need not depend on it.
-        if root in FLAVOURS and isinstance(model, sys.modules[root].Model):
-            return sys.modules[root]
+    for keras in imported():
+        if isinstance(model, keras.Model):
+            return keras
     raise TypeError(f"`model` must be a model of keras or tf_keras. Received: model={model!r}")
 
 
@@ -50,6 +50,11 @@ def graph(model):
         return None
     holder = getattr(model, "_functional", None) or model  # Keras 3 keeps a sequential model's graph apart
     return holder if getattr(holder, "_nodes_by_depth", None) else None
+
+
+def sublayers(layer):
+    """The layers right inside a layer, of either Keras."""
+    return list(layer._flatten_layers(include_self=False, recursive=False))
 
 
 def calls(graph):

@@ -1,17 +1,23 @@
-"""Test results of a trained model, of any task: what `training/evaluate.py` calls."""
+"""Test results of a trained model, of any task: what `keras-nonlocal evaluate` calls."""
 
 import json
 
 from official.core import task_factory
-from official.vision.configs import video_classification
 
 from keras_nonlocal import errors, files
-from keras_nonlocal.analysis import cost
 from keras_nonlocal.tfm import train
+from keras_nonlocal.tfm.tasks import answers
 
 
-def evaluate(experiment, model_dir, input_path=None, clips=None, crops=None, out=None):
-    """Evaluates the newest checkpoint of a training run.
+def evaluate(
+    experiment: str,
+    model_dir: str,
+    input_path: str | None = None,
+    clips: int | None = None,
+    crops: int | None = None,
+    out: str | None = None,
+) -> dict:
+    """Evaluates the newest checkpoint of a training run on all records.
 
     Of videos several views are scored each, by a softmax or a sigmoid for each class as the task does, and averaged.
 
@@ -24,29 +30,28 @@ def evaluate(experiment, model_dir, input_path=None, clips=None, crops=None, out
       out: JSON file for the result. Default none.
 
     Returns:
-      A dict: the metrics of the task, step, parameters, input_path; of videos also clips, crops, and multiply_adds of
-      one view.
+      A dict: the metrics of the task, `metrics` with the names of those that say most, `best_metric` with the name of
+      the one that runs are compared by (None where the task names none), step, parameters, input_path; multiply_adds
+      of one view where it is one array; of videos also clips and crops.
 
     Raises:
       UserError: if there is no such run or there are no such records, or for views of what is no video.
     """
     params = train.load_experiment(experiment, model_dir)
-    has_views = isinstance(params.task.validation_data, video_classification.DataConfig)
-    if not has_views and (clips, crops) != (None, None):
-        raise errors.UserError(
-            f"--clips and --crops are for videos, and {experiment} has none. Received: clips={clips}, crops={crops}"
-        )
-    views = {"clips": clips or 10, "crops": crops or 1} if has_views else {}
-    data = {"drop_remainder": False, **{f"num_test_{name}": number for name, number in views.items()}}
-    if input_path:
-        data["input_path"] = input_path
-    params.override({"task": {"validation_data": data}}, is_strict=True)
+    of_task = answers.of(params.task)
+    views = of_task.set_views(clips, crops)
+    data = {"drop_remainder": False, **({"input_path": input_path} if input_path else {})}
+    params.override({"task": {"validation_data": data}, "trainer": {"validation_steps": -1}}, is_strict=True)
     params.lock()
     # The test is no point of the run's validation curve.
     metrics = train.run(params, "eval", model_dir, save_summary=False)
+    best_metric, _ = of_task.best_metric or (None, None)
+    model = task_factory.get_task(params.task).build_model()
     result = {
         **metrics,
-        **_size(task_factory.get_task(params.task).build_model(), params.task, has_views),
+        "metrics": of_task.shown(metrics),
+        "best_metric": best_metric,
+        **_size(model, of_task.input_shape(params.task.validation_data)),
         **views,
         "input_path": params.task.validation_data.input_path,
     }
@@ -58,16 +63,17 @@ def evaluate(experiment, model_dir, input_path=None, clips=None, crops=None, out
     return result
 
 
-def _size(model, task, has_views):
-    if not has_views:  # a detector takes more than images
-        return {"parameters": sum(int(variable.shape.num_elements()) for variable in model.trainable_variables)}
-    costs = cost.cost(model, task.validation_data.feature_shape)
+def _size(model, input_shape):
+    costs = train.cost_of_example(model, input_shape)
+    if costs is None:
+        return {"parameters": train.parameters(model)}
     return {"parameters": costs.parameters, "multiply_adds": costs.multiply_adds}
 
 
-def summary(result):
-    """One line for people."""
-    line = f"{train.shown(result).strip()} at step {result['step']}"
+def summary(result: dict) -> str:
+    """One line for people of what evaluate returns."""
+    metrics = "  ".join(f"{name} {result[name]:.4g}" for name in result["metrics"])
+    line = f"{metrics} at step {result['step']}"
     if "clips" in result:
         line += f", {result['clips']} clip(s) x {result['crops']} crop(s) a video"
     line += f"; {result['parameters']:,} parameters"

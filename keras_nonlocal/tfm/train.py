@@ -1,4 +1,4 @@
-"""Training and evaluation with tfm's train_lib: what `training/train.py` calls."""
+"""Training and evaluation of any task with tfm's train_lib: what `keras-nonlocal train` calls."""
 
 import contextlib
 import os
@@ -8,19 +8,20 @@ import time
 import tensorflow as tf
 import tf_keras
 from official.common import distribute_utils
+from official.core import config_definitions as cfg
 from official.core import exp_factory, task_factory, train_lib, train_utils
 from official.modeling import hyperparams, performance
 
 from keras_nonlocal import errors
 from keras_nonlocal.analysis import cost
 from keras_nonlocal.tfm import experiments
-from keras_nonlocal.tfm.tasks import video_input
+from keras_nonlocal.tfm.tasks import answers
 
-# What an evaluation prints of COCO's metrics.
-DETECTION_METRICS = ("AP", "AP50", "AP75", "mask_AP", "mask_AP50", "mask_AP75")
+# Where in the folder of a run its best checkpoint is kept, unless the configuration names another place.
+BEST = "best"
 
 
-def parse_experiment(flags):
+def parse_experiment(flags) -> cfg.ExperimentConfig:
     """The locked experiment of tfm's flags --experiment, --config_file and --params_override.
 
     Raises:
@@ -36,7 +37,7 @@ def parse_experiment(flags):
         raise errors.UserError(f"the configuration of experiment {flags.experiment!r} is refused: {error}") from error
 
 
-def load_experiment(experiment, model_dir):
+def load_experiment(experiment: str, model_dir: str) -> cfg.ExperimentConfig:
     """The experiment that a model was trained with, from its params.yaml.
 
     Raises:
@@ -53,12 +54,13 @@ def _base_experiment(name):
         return exp_factory.get_exp_config(name)
     except LookupError as error:
         raise errors.UserError(
-            f"--experiment {name} is not registered: choose one of {', '.join(experiments.NAMES)}, one "
-            "that `python -m training.tables` lists, or one of tf-models-official's own."
+            f"--experiment {name} is not registered: choose one of {', '.join(experiments.NAMES)}, one that "
+            "`keras-nonlocal tables` lists, one of tf-models-official's own, or one that a module of --register "
+            "registers."
         ) from error
 
 
-def latest_checkpoint(model_dir):
+def latest_checkpoint(model_dir: str) -> str:
     """The newest checkpoint below model_dir. Raises UserError if there is none."""
     path = tf.train.latest_checkpoint(model_dir)
     if not path:
@@ -66,10 +68,14 @@ def latest_checkpoint(model_dir):
     return path
 
 
-def run(params, mode, model_dir, seed=None, save_summary=True):
+def run(
+    params: cfg.ExperimentConfig, mode: str, model_dir: str, seed: int | None = None, save_summary: bool = True
+) -> dict[str, float]:
     """Trains, evaluates or both, and prints how it goes.
 
-    A run that was cut off goes on from its last checkpoint when it is started again with the same model_dir.
+    A run that was cut off goes on from its last checkpoint when it is started again with the same model_dir. When it
+    both trains and evaluates, `model_dir/best` keeps the checkpoint that was best in its task's metric, or in that of
+    the trainer's configuration.
 
     Args:
       params: an ExperimentConfig.
@@ -86,7 +92,9 @@ def run(params, mode, model_dir, seed=None, save_summary=True):
     """
     if seed is not None:
         tf_keras.utils.set_random_seed(seed)
-    _check_data(params, mode)
+    of_task = answers.of(params.task)
+    _check_data(params.task, mode, of_task.records_from)
+    params = _with_best_checkpoint(params, mode, of_task.best_metric)
     if "train" not in mode:
         latest_checkpoint(model_dir)
     # Grappler's remapper stumbles over the gradient of a padded convolution, gives up and says so on the console.
@@ -103,7 +111,7 @@ def run(params, mode, model_dir, seed=None, save_summary=True):
     task, trainer = _build(params, mode, model_dir, strategy)
     if "train" in mode:
         train_utils.serialize_config(params, model_dir)
-    _print_start(params, mode, model_dir, trainer, strategy)
+    _print_start(params, mode, model_dir, trainer, strategy, of_task)
     console = sys.stdout
     try:
         # Orbit prints its log besides logging it, several lines a step and without the time left: ours takes its place.
@@ -116,27 +124,12 @@ def run(params, mode, model_dir, seed=None, save_summary=True):
                 model_dir=model_dir,
                 trainer=trainer,
                 save_summary=save_summary,
-                train_actions=[_TrainProgress(trainer.global_step, params.trainer.train_steps, console)],
-                eval_actions=[_EvalProgress(trainer.global_step, metrics, console)],
+                train_actions=[_TrainProgress(trainer.global_step, params.trainer.train_steps, of_task, console)],
+                eval_actions=[_EvalProgress(trainer.global_step, metrics, of_task, console)],
             )
-    except tf.errors.DataLossError as error:
-        raise errors.UserError(
-            f"a file of task.*_data.input_path is not a whole TFRecord file ({errors.first_line(error)}): let it match "
-            "*.tfrecord files only, and write a damaged one again with training/prepare_videos.py."
-        ) from error
-    except tf.errors.InvalidArgumentError as error:
-        if video_input.LABEL_ERROR in error.message:
-            raise errors.UserError(
-                f"task.*_data.num_classes is {params.task.train_data.num_classes}, but in the records "
-                f"{_own_words(error, video_input.LABEL_ERROR)}: set it to the number of lines of labels.txt beside the "
-                "records."
-            ) from error
-        for words in (video_input.FRAME_ERROR, "Invalid JPEG data"):
-            if words in error.message:
-                raise errors.UserError(
-                    f"the records of task.*_data.input_path cannot be decoded, {_own_words(error, words)}: write them "
-                    "again with training/prepare_videos.py."
-                ) from error
+    except tf.errors.OpError as error:
+        if message := of_task.explain(error):
+            raise errors.UserError(message) from error
         raise
     return metrics
 
@@ -162,14 +155,33 @@ def _build(params, mode, model_dir, strategy):
     return task, trainer
 
 
-def _check_data(params, mode):
-    wanted = {"train": params.task.train_data, "eval": params.task.validation_data}
-    for part, data in wanted.items():
+def _with_best_checkpoint(params, mode, best_metric):
+    """The configuration with what the best checkpoint is best in; a test keeps none."""
+    trainer = params.trainer
+    if mode == "eval":
+        settings = {"best_checkpoint_export_subdir": ""}
+    elif mode == "train" or trainer.best_checkpoint_eval_metric or best_metric is None:
+        settings = {}
+    else:
+        metric, comparison = best_metric
+        settings = {
+            "best_checkpoint_export_subdir": trainer.best_checkpoint_export_subdir or BEST,
+            "best_checkpoint_eval_metric": "validation_loss" if metric == "loss" else metric,
+            "best_checkpoint_metric_comp": comparison,
+        }
+    params = params.replace(trainer=trainer.replace(**settings))
+    params.lock()
+    return params
+
+
+def _check_data(task, mode, records_from):
+    wanted = {"train": "train_data", "eval": "validation_data"}
+    for part, key in wanted.items():
+        data = getattr(task, key)
         if part in mode and not data.tfds_name and not _matches(data.input_path):
-            key = "train_data" if part == "train" else "validation_data"
             raise errors.UserError(
-                f"task.{key}.input_path {data.input_path!r} matches no file: write the records with "
-                "training/prepare_videos.py, or correct it in --config_file or --params_override."
+                f"task.{key}.input_path {data.input_path!r} matches no file: write the records with {records_from}, or "
+                "correct it in --config_file or --params_override."
             )
 
 
@@ -178,10 +190,11 @@ def _matches(input_path):
     return all(pattern and tf.io.gfile.glob(pattern) for pattern in patterns)
 
 
-def _print_start(params, mode, model_dir, trainer, strategy):
+def _print_start(params, mode, model_dir, trainer, strategy, of_task):
+    costs = cost_of_example(trainer.model, of_task.input_shape(params.task.train_data))
     print(
-        f"{mode}: {_size(trainer.model, params.task)}; {strategy.num_replicas_in_sync} replica(s), in {model_dir} "
-        f"(curves: tensorboard --logdir={model_dir})",
+        f"{mode}: {costs or f'{parameters(trainer.model):,} parameters'}; "
+        f"{strategy.num_replicas_in_sync} replica(s), in {model_dir} (curves: tensorboard --logdir={model_dir})",
         flush=True,
     )
     checkpoint = tf.train.latest_checkpoint(model_dir)
@@ -190,27 +203,32 @@ def _print_start(params, mode, model_dir, trainer, strategy):
         print(f"going on from step {step} of {params.trainer.train_steps}, {checkpoint}", flush=True)
 
 
-def _size(model, task):
-    """Parameters and what one example of training costs, if it is known how large that is."""
+def parameters(model: tf_keras.Model) -> int:
+    """How many numbers a model learns, built or not: a RetinaNet's parts are built and it is not."""
+    return sum(variable.shape.num_elements() for variable in model.trainable_variables)
+
+
+def cost_of_example(model: tf_keras.Model, input_shape: tuple[int, ...] | None) -> cost.Cost | None:
+    """What one example costs; None if it is more than an array, or the model cannot be walked through."""
     try:
-        return str(cost.cost(model, getattr(task.train_data, "feature_shape", None)))
+        return None if input_shape is None else cost.cost(model, input_shape)
     except ValueError:
-        return f"{model.count_params():,} parameters"
+        return None
 
 
 class _TrainProgress:
-    """Prints step, loss, accuracy, rate and the time left after every loop of steps."""
+    """Prints step, loss, metrics, rate and the time left after every loop of steps."""
 
-    def __init__(self, global_step, train_steps, console):
+    def __init__(self, global_step, train_steps, of_task, console):
         self._global_step = global_step
         self._train_steps = train_steps
+        self._of_task = of_task
         self._console = console
         self._last = None
 
     def __call__(self, output):
         step, now = int(self._global_step.numpy()), time.monotonic()
-        values = _floats(output)
-        line = f"train {step:>7}/{self._train_steps}" + shown(values)
+        line = f"train {step:>7}/{self._train_steps}" + _as_text(self._of_task, _floats(output))
         if self._last:
             # The first loop also builds the graph: its rate says nothing.
             rate = (step - self._last[0]) / (now - self._last[1])
@@ -223,33 +241,27 @@ class _TrainProgress:
 class _EvalProgress:
     """Prints and keeps the metrics of an evaluation."""
 
-    def __init__(self, global_step, metrics, console):
+    def __init__(self, global_step, metrics, of_task, console):
         self._global_step = global_step
         self._metrics = metrics
+        self._of_task = of_task
         self._console = console
 
     def __call__(self, output):
         self._metrics.update(_floats(output), step=int(self._global_step.numpy()))
-        print(f"eval  {self._metrics['step']:>7}" + shown(self._metrics), file=self._console, flush=True)
+        print(
+            f"eval  {self._metrics['step']:>7}" + _as_text(self._of_task, self._metrics), file=self._console, flush=True
+        )
 
 
 def _floats(output):
-    values = {name: float(value) for name, value in output.items() if not isinstance(value, dict)}
+    # A learning rate that never changes is a variable, on several replicas one that float() does not take.
+    values = {name: float(tf.convert_to_tensor(value)) for name, value in output.items() if not isinstance(value, dict)}
     for old, new in (("training_loss", "loss"), ("validation_loss", "loss")):
         if old in values:
             values[new] = values.pop(old)
     return values
 
 
-def shown(values):
-    """Metrics as text, those that say most, each after two spaces."""
-    if "AP" in values:  # of a detector, whose loss tfm does not compute in an evaluation
-        return "".join(f"  {name} {values[name]:.4g}" for name in DETECTION_METRICS if name in values)
-    names = ["loss", *sorted(name for name in values if "accuracy" in name or "precision" in name), "learning_rate"]
-    return "".join(f"  {name} {values[name]:.4g}" for name in names if name in values)
-
-
-def _own_words(error, start):
-    """What an assertion says from there on, out of the graph's message."""
-    line = error.message[error.message.find(start) :].split("\n")[0].split("'")[0]
-    return line.replace("] [", " ").strip(" ]")
+def _as_text(of_task, values):
+    return "".join(f"  {name} {values[name]:.4g}" for name in of_task.shown(values))

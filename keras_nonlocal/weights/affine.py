@@ -1,21 +1,23 @@
-"""The official code's affine form: a scale and a shift where other files have a batch norm with its statistics."""
+"""The affine form of a norm: a scale and a shift where other files have a batch norm with its statistics."""
 
 import numpy as np
 
 from keras_nonlocal.weights.formats.values import CheckpointError
 
-# Only the official code's names have this form; under others, a norm without statistics has lost them.
-SCALE_SUFFIX = "_bn_s"
 STATISTICS = ("moving_mean", "moving_variance")
-# Of the official code's batch norm.
-EPSILON = 1e-5
 
 
-def is_affine(targets):
-    """Whether the residual network of {(layer, weight): (name, array)} has scales and shifts only."""
+def is_affine(targets, suffix):
+    """Whether a residual network has scales and shifts only.
+
+    Args:
+      targets: {(layer, weight): (name, array)}.
+      suffix: what names of scales end in where the source has this form; None where a norm without statistics has lost
+        them.
+    """
     norms = {layer for layer, weight in targets if weight == "gamma"}
-    return bool(norms) and all(
-        targets[layer, "gamma"][0].endswith(SCALE_SUFFIX) and not any((layer, part) in targets for part in STATISTICS)
+    return bool(suffix and norms) and all(
+        targets[layer, "gamma"][0].endswith(suffix) and not any((layer, part) in targets for part in STATISTICS)
         for layer in norms
     )
 
@@ -28,17 +30,23 @@ def statistic(weight, shape, epsilon):
     return f"{value} (affine)", np.full(shape, value, np.float32)
 
 
-def fold_blocks(targets):
+def fold_blocks(targets, suffix, epsilon):
     """The targets with the affine at the end of each non-local block in the block's W_z, which comes before it.
 
     The long-term feature banks' code has such blocks. Where the rest of the network is affine, a batch norm at the end
     of a block is folded by its statistics too, because a network of ours is frozen with all its norms.
+
+    Args:
+      targets, suffix: those of is_affine.
+      epsilon: of a batch norm.
     """
-    folded, frozen = dict(targets), is_affine(targets)
+    if not suffix:
+        return targets
+    folded, frozen = dict(targets), is_affine(targets, suffix)
     for layer in [layer for layer, weight in targets if weight == "norm/gamma"]:
         parts = {part: targets.get((layer, f"norm/{part}")) for part in ("gamma", "beta", *STATISTICS)}
         present = [part for part, found in parts.items() if found is not None]
-        if not parts["gamma"][0].endswith(SCALE_SUFFIX) or (len(present) == 4 and not frozen):
+        if not parts["gamma"][0].endswith(suffix) or (len(present) == 4 and not frozen):
             continue
         kernel, bias = (targets.get((layer, f"out/{part}")) for part in ("kernel", "bias"))
         if present not in (["gamma", "beta"], ["gamma", "beta", *STATISTICS]) or kernel is None:
@@ -47,7 +55,7 @@ def fold_blocks(targets):
         scale, shift = (parts[part][1].astype(np.float64) for part in ("gamma", "beta"))
         if len(present) == 4:
             mean, variance = (parts[part][1].astype(np.float64) for part in STATISTICS)
-            scale = scale / np.sqrt(variance + EPSILON)
+            scale = scale / np.sqrt(variance + epsilon)
             shift = shift - mean * scale
         names = [parts[part][0] for part in present]
         folded[layer, "out/kernel"] = (

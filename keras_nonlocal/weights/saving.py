@@ -1,12 +1,13 @@
 """Imported weights as files of our own."""
 
 import errno
-import json
 import os
 import shutil
 
 from keras_nonlocal import errors, files, models
-from keras_nonlocal.weights import building, loading, reading
+from keras_nonlocal.weights import building, loading
+from keras_nonlocal.weights.options import checked
+from keras_nonlocal.weights.sources import own
 
 # Of the options, those of a network as a whole.
 NETWORK_OPTIONS = ("stem", "temporal_stride")
@@ -14,21 +15,26 @@ SUFFIXES = (".weights.h5", ".safetensors")
 
 
 def imported(path, model, source, options):
-    """The model of a checkpoint and its Report; UserError for one that does not go.
+    """The model of a checkpoint and its Report.
 
     Args:
       path: of the checkpoint.
       model: "auto", or a name of models.list().
       source: see keras_nonlocal.weights.read.
       options: see keras_nonlocal.weights.load.
+
+    Raises:
+      UserError: for a checkpoint, a model or options that do not go.
     """
-    try:
-        if model == "auto":
-            return building.build(path, source, **options)
-        network = models.get(model, **{name: options[name] for name in NETWORK_OPTIONS if name in options})
-        return network, loading.load(network, path, source, **options)
-    except ValueError as e:
-        raise errors.UserError(str(e)) from None
+    if model == "auto":
+        return building.build(path, source, **options)
+    if model not in models.list():
+        raise errors.UserError(
+            f"`model` must be 'auto' or one of {', '.join(models.list())}. Received: model={model!r}"
+        )
+    options = checked(options)
+    network = models.get(model, **{name: options[name] for name in NETWORK_OPTIONS if name in options})
+    return network, loading.load(network, path, source, **options)
 
 
 def save(model, report, path):
@@ -76,9 +82,7 @@ def _save_safetensors(model, report, path):
     except ImportError:
         raise errors.UserError("--out: `pip install 'keras_nonlocal[convert]'` to write safetensors.") from None
     arrays = {"/".join(target): variable.numpy() for target, variable in loading.variables_of(model).items()}
-    checkpoint = report.checkpoint
-    said = {"source": checkpoint.path, "sha256": checkpoint.sha256, "licence": checkpoint.licence}
     try:
-        numpy.save_file(arrays, path, {**said, reading.OURS: json.dumps(report.arguments)})
+        numpy.save_file(arrays, path, own.metadata(report.arguments, report.checkpoint))
     except SafetensorError as e:
         raise OSError(str(e)) from e  # a full disk

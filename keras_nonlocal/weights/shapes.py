@@ -2,8 +2,8 @@
 of the size that it claims is built."""
 
 from keras_nonlocal.models import video_resnet
-from keras_nonlocal.weights import names
 from keras_nonlocal.weights.formats.values import CheckpointError
+from keras_nonlocal.weights.sources.source import CLASSIFIER
 
 # Of residual blocks, and so of layers: three times those of the deepest network of the kind.
 MAX_BLOCKS = 256
@@ -12,52 +12,37 @@ MAX_FRAMES = 7
 NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
-def check(path, targets, arguments, ours):
+def check(source, targets, arguments):
     """Raises CheckpointError unless the targets are those of the network, each of its shape.
 
     Args:
-      path: of the checkpoint, for the message.
+      source: sources.source.Source of the checkpoint.
       targets: {(layer, weight): (name, array)}.
-      arguments: of the network; see variants.arguments.
-      ours: whether the arrays have our layout.
+      arguments: of the network; see Source.arguments.
     """
     if sum(arguments["block_counts"]) > MAX_BLOCKS:
-        raise CheckpointError(f"{path}: it has {sum(arguments['block_counts'])} residual blocks, over {MAX_BLOCKS}.")
-    wanted = expected(arguments, ours)
+        raise CheckpointError(f"it has {sum(arguments['block_counts'])} residual blocks, over {MAX_BLOCKS}.")
+    wanted = expected(source, arguments)
     for target, shape in wanted.items():
         if target not in targets:
-            raise CheckpointError(f"{path}: it has nothing for {'/'.join(target)} of the network that it is of.")
+            raise CheckpointError(f"it has nothing for {'/'.join(target)} of the network that it is of.")
         name, array = targets[target]
-        found = array.shape if ours else in_our_layout(array, target, len(shape)).shape
+        found = source.layout(array, target, len(shape)).shape
         if not _fits(found, shape):
             must = str(shape).replace("None", "frames")
             raise CheckpointError(
-                f"{path}: {name} has the shape {array.shape}, {found} in our layout, and {'/'.join(target)} of the "
+                f"{name} has the shape {array.shape}, {found} in our layout, and {'/'.join(target)} of the "
                 f"network that it is of {must}."
             )
     for target, (name, _) in targets.items():
         if target not in wanted:
-            raise CheckpointError(f"{path}: the network that it is of has nowhere to put {name}.")
+            raise CheckpointError(f"the network that it is of has nowhere to put {name}.")
 
 
-def in_our_layout(array, target, rank):
-    """A view of a source's array: (O, I, T, H, W) -> (T, H, W, I, O), or (I, O) for what is a Dense here."""
-    if target[1] == "w_f":
-        return array.reshape(-1)  # (1, 2C', 1, 1) -> (2C',)
-    if not target[1].endswith("kernel"):
-        return array
-    if rank == 5:
-        array = array[:, :, None] if array.ndim == 4 else array
-        return array.transpose(2, 3, 4, 1, 0) if array.ndim == 5 else array
-    if array.ndim > 2 and set(array.shape[2:]) == {1}:
-        array = array.reshape(array.shape[:2])  # (O, I, 1, 1, 1) -> (O, I)
-    return array.T if array.ndim == 2 else array
-
-
-def expected(arguments, ours):
-    """{(layer, weight): shape in our layout} of a network; None for the frames of a kernel."""
+def expected(source, arguments):
+    """{(layer, weight): shape in our layout} of a checkpoint's tensors; None for the frames of a kernel."""
     width = arguments["width"]
-    norm = NORM[:2] if arguments["norm_frozen"] and not ours else NORM
+    norm = NORM[:2] if arguments["norm_frozen"] and source.affine_suffix else NORM
     found = {}
 
     def conv(layer, inputs, outputs, size):
@@ -79,8 +64,8 @@ def expected(arguments, ours):
             block = _block(channels, arguments["non_local_block"])
             found.update({(f"{stage}_{i}_nonlocal", weight): shape for weight, shape in block.items()})
     if "classes" in arguments:
-        found[names.CLASSIFIER, "kernel"] = (channels, arguments["classes"])
-        found[names.CLASSIFIER, "bias"] = (arguments["classes"],)
+        found[CLASSIFIER, "kernel"] = (channels, arguments["classes"])
+        found[CLASSIFIER, "bias"] = (arguments["classes"],)
     return found
 
 

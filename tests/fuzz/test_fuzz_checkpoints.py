@@ -22,8 +22,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mutations import CORPUS, corpus, fuzzing, mutated
 
-from keras_nonlocal.weights import building, reading, shapes, slowfast_config
+from keras_nonlocal.weights import building, reading, shapes, sources
+from keras_nonlocal.weights.formats import torch
 from keras_nonlocal.weights.formats.values import CheckpointError
+from keras_nonlocal.weights.sources import own, slowfast_config
 
 HOSTILE = pathlib.Path(__file__).parent.parent / "data" / "weights" / "hostile"
 FILES = corpus("checkpoints") + [
@@ -55,7 +57,7 @@ def check(data):
         file.flush()
         with bounded(len(data)):
             checkpoint = reading.read(file.name)
-            wanted = shapes.expected(building.plan(checkpoint, OPTIONS), checkpoint.source == reading.OURS)
+            wanted = shapes.expected(sources.SOURCES[checkpoint.source], building.plan(checkpoint, OPTIONS))
             assert sum(math.prod(n or 1 for n in shape) for shape in wanted.values()) <= COPIES * len(data)
 
 
@@ -168,9 +170,7 @@ def in_zip(pickled, storage=b"a" * 16):
 
 def in_legacy(pickled, storage=b"a" * 16):
     """A file of an old torch.save around a pickle of tensors."""
-    before = [
-        pickle.dumps(part, 2) for part in (reading.LEGACY_MAGIC, reading.LEGACY_PROTOCOL, {"little_endian": True})
-    ]
+    before = [pickle.dumps(part, 2) for part in (torch.LEGACY_MAGIC, torch.LEGACY_PROTOCOL, {"little_endian": True})]
     return b"".join([*before, pickled, pickle.dumps(["0"], 2), struct.pack("<Q", len(storage) // 4), storage])
 
 
@@ -220,9 +220,9 @@ def test_headers_of_safetensors(data, draw):
 def test_what_a_file_of_our_own_says(data, draw):
     size = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8 : 8 + size])
-    said = header.get("__metadata__", {}).get(reading.OURS, "{}")
-    said = draw.draw(mutated([said.encode()], JSON_WORDS)).decode("latin-1")
-    header["__metadata__"] = {reading.OURS: said, "licence": said[:300]}
+    text = header.get("__metadata__", {}).get(own.NAME, "{}")
+    text = draw.draw(mutated([text.encode()], JSON_WORDS)).decode("latin-1")
+    header["__metadata__"] = {own.NAME: text, "licence": text[:300]}
     header = json.dumps(header).encode()
     check(struct.pack("<Q", len(header)) + header + data[8 + size :])
 
@@ -248,8 +248,8 @@ YAML_WORDS = [
 @given(mutated([NETWORKS["slowfast"]["cfg"].encode()], [word.encode() for word in YAML_WORDS]))
 def test_slowfasts_configurations(data):
     with bounded(len(data)):
-        said = slowfast_config.settings(data.decode("latin-1"))
-        slowfast_config.group_frames(said, {"res3", "res4"})
+        settings = slowfast_config.settings(data.decode("latin-1"))
+        slowfast_config.group_frames(settings, {"res3", "res4"})
 
 
 names = st.text(string.ascii_letters + string.digits + "._\x00\n\u0661", max_size=40)
@@ -262,7 +262,7 @@ sizes = st.lists(st.sampled_from([0, 1, 2, 3, 4, 7, 50_000]), max_size=5).filter
 @given(st.sampled_from(sorted(NETWORKS)), st.data())
 def test_tensors_that_are_lost_renamed_or_of_another_shape(name, data):
     network = NETWORKS[name]
-    key = next(key for key in reading.STATE_KEYS if key in network)
+    key = next(key for key in sources.state_keys() if key in network)
     state = dict(network[key])
     for _ in range(data.draw(st.integers(1, 4))):
         name = data.draw(st.sampled_from(sorted(state)))

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import CASES, CORPUS, corpus, fuzzing, mutated
 
-from keras_nonlocal.data.video import lists as video_lists
+from keras_nonlocal.data import labels_file
+from keras_nonlocal.data.video import lists
+from keras_nonlocal.errors import UserError
 
 FILES = [
     *("a.mp4", "b.MP4", "c.mp4", "a,1.mp4", "caf\u00e9.mp4", "twice.MP4", "twice.mp4.mkv", "y_000003_000013.mp4.mkv"),
@@ -49,7 +51,7 @@ NAMES = ["walk", "run", "riding a bike", "abseiling"]
 
 
 @st.composite
-def lists(draw):
+def csv_files(draw):
     """A list of cells that alone are mostly good, as a table would write it."""
     columns = draw(st.sampled_from([("path", "label"), ("label", "youtube_id", "time_start", "time_end")]))
     columns = draw(st.permutations([*columns, *draw(st.sets(st.sampled_from(["split", "extra"])))]))
@@ -76,8 +78,8 @@ def read(folder, data, split=None, labels=None):
     path = folder / "list.csv"
     path.write_bytes(data)
     try:
-        return video_lists.read_list(path, folder / "videos", split, labels)
-    except video_lists.ListError as error:
+        return lists.read_list(path, folder / "videos", split, labels)
+    except UserError as error:
         check_sentence(str(error), path)
         return None
 
@@ -129,9 +131,9 @@ def check_path(video, folder):
         assert os.path.basename(video.path).startswith(os.path.basename(video.name))
 
 
-@settings(fuzzing, max_examples=CASES or 2000)
+@settings(fuzzing, max_examples=CASES or 800)
 @given(
-    data=st.one_of(lists(), mutated(corpus("lists"), TOKENS)),
+    data=st.one_of(csv_files(), mutated(corpus("lists"), TOKENS)),
     split=st.sampled_from([None, None, "train", "test"]),
     labels=st.sampled_from([None, None, None, NAMES, ["2", "0", "1"]]),
 )
@@ -166,8 +168,8 @@ def test_a_labels_file_gives_its_lines_or_is_refused(folder, data):
     path = folder / "labels.txt"
     path.write_bytes(data)
     try:
-        labels = video_lists.read_labels(path)
-    except video_lists.ListError as error:
+        labels = labels_file.read(path)
+    except UserError as error:
         check_sentence(str(error), path)
         return
     lines = io.StringIO(data.decode("utf-8-sig"), newline=None).read().rstrip().split("\n")

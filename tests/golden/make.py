@@ -17,7 +17,7 @@ import tf_keras
 from official.core import exp_factory, task_factory
 
 import keras_nonlocal
-from keras_nonlocal.tfm import experiments  # noqa: F401
+from keras_nonlocal.demo import experiments  # noqa: F401  (registers them)
 from keras_nonlocal.tfm.backbones import non_local_resnet, video_resnet  # noqa: F401
 
 CHANNELS = 4

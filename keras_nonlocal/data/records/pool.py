@@ -6,21 +6,21 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 import traceback
 
-import cv2
-
-from keras_nonlocal import errors
-from keras_nonlocal.data.records.writer import RecordsError
+from keras_nonlocal.errors import UserError
 
 
-def run(do, tasks, workers, tell):
+def run(do, maker, tasks, workers, tell):
     """Does all tasks in several processes. A dead worker is noticed here; workers end when this process does.
 
     Args:
-      do: function of a module, of a task and `tell`; it may call tell("reading", path) and tell(kind, value).
-      tasks: list of what `do` takes, which must pickle, as must what it returns.
+      do: function of a module, of a task, the maker and `tell`; it may call `tell("reading", path)` before each item,
+        and tell other kinds of values.
+      maker: ExampleMaker.
+      tasks: list of what pickles, as must what `do` returns.
       workers: how many processes; 0 is one for each CPU. With 1 the calling process does the work.
       tell: hears, in this process, what the tasks tell.
 
@@ -28,19 +28,19 @@ def run(do, tasks, workers, tell):
       List of what `do` returned, in the order of the tasks.
 
     Raises:
-      RecordsError: a worker died, or a task raised a UserError.
+      UserError: a worker died, or a task raised a UserError.
     """
     workers = min(workers or _cpus(), len(tasks))
     if workers <= 1:
-        return [do(task, tell) for task in tasks]
+        return [do(task, maker, tell) for task in tasks]
     # Never fork this process, which may run TensorFlow's threads. The fork server is a fresh one that imports what
-    # `do` needs once and starts no thread of it, so that a worker starts in milliseconds.
+    # the work needs once and starts no thread of it, so that a worker starts in milliseconds.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([do.__module__])
+    context.set_forkserver_preload([do.__module__, type(maker).__module__])
     pool, results, waiting = [], {}, collections.deque(enumerate(tasks))
     try:
         for _ in range(workers):
-            pool.append(_Worker(context, do))
+            pool.append(_Worker(context, do, maker))
             pool[-1].send(*waiting.popleft())
         while busy := [worker for worker in pool if worker.number is not None]:
             for worker in multiprocessing.connection.wait(busy):
@@ -62,7 +62,7 @@ def run(do, tasks, workers, tell):
 
 @contextlib.contextmanager
 def stoppable():
-    """Turns SIGINT and SIGTERM into a RecordsError, so that everything is cleaned up on the way out."""
+    """Turns SIGINT and SIGTERM into a UserError, so that everything is cleaned up on the way out."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -77,7 +77,7 @@ def stoppable():
     try:
         yield
     except _Stopped as stopped:
-        raise RecordsError(
+        raise UserError(
             f"stopped by {stopped}; rerun the same command to finish: complete shards are kept"
         ) from stopped
     finally:
@@ -95,15 +95,16 @@ def _cpus():
 
 
 class _Worker:
-    """A process, our end of its pipe, the number of its task (None when it has none) and the video it reads."""
+    """A process, our end of its pipe, the number of its task (None when it has none) and the file it reads."""
 
-    def __init__(self, context, do):
+    def __init__(self, context, do, maker):
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(do, theirs), daemon=True)
+        self.process = context.Process(target=_serve, args=(do, maker, theirs), daemon=True)
         self.process.start()
         theirs.close()
         self.number = None
         self.reading = None
+        self._noun = maker.noun
 
     def fileno(self):
         """Lets multiprocessing.connection.wait take the worker itself."""
@@ -120,7 +121,7 @@ class _Worker:
         except (EOFError, ConnectionResetError) as error:
             raise self._death() from error
         if kind == "user_error":
-            raise RecordsError(value)
+            raise UserError(value)
         if kind == "crash":
             raise RuntimeError(f"a worker failed while reading {self.reading}:\n{value}")
         self.reading = value if kind == "reading" else None
@@ -130,28 +131,33 @@ class _Worker:
         self.process.join()
         code = self.process.exitcode
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        while_reading, without = (
-            (f" while reading {self.reading}", ", or without that video") if self.reading else ("", "")
-        )
-        return RecordsError(
+        while_reading, without = "", ""
+        if self.reading:
+            while_reading, without = f" while reading {self.reading}", f", or without that {self._noun}"
+        return UserError(
             f"a worker died of {how}{while_reading}; rerun the same command (complete shards are kept), with fewer "
             f"--workers if memory is short{without}"
         )
 
 
-def _serve(do, connection):
+def _serve(do, maker, connection):
     """A worker's life: a task, its result, the next task, until None or the parent is gone."""
     # Ctrl-C reaches the whole process group; the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+
+    def tell(kind, value):
+        try:
+            connection.send((kind, value))
+        except (BrokenPipeError, ConnectionResetError):
+            sys.exit()  # The parent is gone. No Exception, which is the work's own.
+
+    maker.start_worker()
+    with contextlib.suppress(EOFError, ConnectionResetError):
         while task := connection.recv():
             try:
-                answer = "done", do(task, lambda kind, value: connection.send((kind, value)))
-            except errors.UserError as error:
+                answer = "done", do(task, maker, tell)
+            except UserError as error:
                 answer = "user_error", str(error)
-            except (BrokenPipeError, ConnectionResetError):
-                return
             except Exception:
                 answer = "crash", traceback.format_exc()
-            connection.send(answer)
+            tell(*answer)

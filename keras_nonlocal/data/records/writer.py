@@ -8,15 +8,12 @@ import re
 
 import tensorflow as tf
 
-from keras_nonlocal import errors, files
+from keras_nonlocal import files
+from keras_nonlocal.errors import UserError
 
 _SHARD = r"\d{5}-of-\d{5}\.(tfrecord|json)"
 # What a full disk raises, in Python and in TensorFlow.
 _WRITE_ERRORS = (OSError, tf.errors.OpError)
-
-
-class RecordsError(errors.UserError):
-    """The records cannot be written as asked; the message says why and what to do."""
 
 
 @contextlib.contextmanager
@@ -34,12 +31,12 @@ def writing_split(out_dir, split):
             _remove_temporary_files(out_dir, split)
 
 
-def make_dir(path):
+def make_dir(path: str | os.PathLike) -> None:
     """Makes a folder unless it is there."""
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
-        raise RecordsError(f"folder {path} cannot be made ({error.strerror}); use another --out") from error
+        raise UserError(f"folder {path} cannot be made ({error.strerror}); use another --out") from error
 
 
 def finished_files(out_dir, split):
@@ -53,22 +50,30 @@ def remove(path):
         os.remove(path)
 
 
-@contextlib.contextmanager
-def whole_file(path, temporary=None):
-    """Yields a temporary path to write to. The file gets its name when the body ends well, and is removed otherwise."""
-    with clear_write_errors(path), files.whole_file(path, temporary) as temporary:
-        yield temporary
+class WholeFile:
+    """`files.whole_file`, whose errors become UserErrors about `path`; those of the body, which may read, do not."""
+
+    def __init__(self, path):
+        self._path = path
+        self._whole = files.whole_file(path)
+
+    def __enter__(self):
+        return self._whole.__enter__()
+
+    def __exit__(self, error_type, *error):
+        with contextlib.nullcontext() if error_type else clear_write_errors(self._path):
+            return self._whole.__exit__(error_type, *error)
 
 
 @contextlib.contextmanager
 def clear_write_errors(path):
-    """Turns whatever writing raises into a RecordsError about `path`."""
+    """Turns whatever writing raises into a UserError about `path`."""
     try:
         yield
     except _WRITE_ERRORS as error:
         # TensorFlow says "<temporary file>; No space left on device".
         reason = getattr(error, "strerror", None) or str(getattr(error, "message", error)).rpartition("; ")[2]
-        raise RecordsError(
+        raise UserError(
             f"{path} cannot be written ({reason}); make room or correct the permissions of its folder and rerun the "
             "same command: complete shards are kept"
         ) from error
@@ -76,7 +81,7 @@ def clear_write_errors(path):
 
 def write_text(path, text, temporary=None):
     """Writes a whole file of text."""
-    with whole_file(path, temporary) as temporary:
+    with clear_write_errors(path), files.whole_file(path, temporary) as temporary:
         with open(temporary, "w", encoding="utf-8") as file:
             file.write(text)
 
@@ -87,12 +92,13 @@ def write_json(path, value):
 
 
 def read_json(path):
-    """None when there is no such file, or only what a dying disk left of it."""
+    """The dict in a file; None when there is no such file, or only what a dying disk left of it."""
     try:
         with open(path, encoding="utf-8") as file:
-            return json.load(file)
+            value = json.load(file)
     except (OSError, ValueError):
         return None
+    return value if isinstance(value, dict) else None
 
 
 class RecordWriter:
@@ -157,7 +163,7 @@ def _lock(out_dir, split):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RecordsError(f"another run is writing split {split} in {out_dir}; wait for it or stop it") from error
+            raise UserError(f"another run is writing split {split} in {out_dir}; wait for it or stop it") from error
         except OSError:
             pass  # A file system without locks.
         yield

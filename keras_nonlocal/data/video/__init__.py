@@ -1,1 +1,1 @@
-"""Labelled videos: their lists, their frames, and records of them."""
+"""Labelled videos: their lists, their frames, and examples of them."""

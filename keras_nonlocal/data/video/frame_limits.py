@@ -7,7 +7,7 @@ MAX_SOURCE_PIXELS = 4096 * 4096
 MAX_ASPECT = 16  # The long side over the short one.
 
 
-def broken_limit(height, width):
+def broken_limit(height: int, width: int) -> str | None:
     """Which limit a frame of this size breaks.
 
     Args:

@@ -8,27 +8,20 @@ import os
 import re
 import unicodedata
 
-from keras_nonlocal import errors
-from keras_nonlocal.data.video import finder as video_files
+from keras_nonlocal.data import texts
+from keras_nonlocal.data.video import finder
+from keras_nonlocal.errors import UserError
 
 _KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 _PATH_COLUMNS = ("path", "label")
 # A typo in an integer label must not make a list of a billion class names.
 _MAX_CLASSES = 100_000
-# A list of a million videos has about 100 MB; a device file has no end.
-_MAX_CHARACTERS = 2**28
 # Integers, also as they come out of a table that held them as floats.
 _INTEGER = re.compile(r"[+-]?0*([0-9]{1,18})(\.0*)?")
 # File names hold six digits of them.
 _MAX_SECONDS = 10**9
-# Control characters and Unicode's ends of lines and paragraphs.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # What tables write where a label is missing.
 _MISSING = ("", "nan", "<na>")
-
-
-class ListError(errors.UserError):
-    """A CSV or labels file that cannot be used; the message names the row or column and the cure."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +40,23 @@ class LabelledVideo:
     label: str
     index: int
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class names, of which there is one."""
+        return (self.label,)
 
-def read_list(csv_path, videos_dir, split=None, labels=None):
+    @property
+    def annotation(self) -> int:
+        """The class index, which is all that a record holds of the list besides the names."""
+        return self.index
+
+
+def read_list(
+    csv_path: str | os.PathLike,
+    videos_dir: str | os.PathLike,
+    split: str | None = None,
+    labels: list[str] | None = None,
+) -> tuple[list[LabelledVideo], list[str]]:
     """Reads a CSV of videos.
 
     Labels are class names, or class indices from 0 on, written as integers (2) or as the floats that a table makes of
@@ -67,7 +75,7 @@ def read_list(csv_path, videos_dir, split=None, labels=None):
       A list of LabelledVideo in the CSV's order, and the list of class names.
 
     Raises:
-      ListError: no such CSV, no row, no such column or split, an unknown label, numbers among names, a number that is
+      UserError: no such CSV, no row, no such column or split, an unknown label, numbers among names, a number that is
         no class index, a video listed twice, several files for one video, or not one of the videos exists.
     """
     columns, lines = _read_csv(csv_path)
@@ -75,77 +83,26 @@ def read_list(csv_path, videos_dir, split=None, labels=None):
     rows = _named_cells(csv_path, columns, lines)
     chosen = _rows_of_split(csv_path, columns, rows, split)
     classes = _Classes(_labels_of(csv_path, rows) if labels is None else labels)
-    finder = video_files.Finder(videos_dir)
+    folder = finder.Finder(videos_dir)
     read = _kinetics_video if is_kinetics else _path_video
-    videos = [read(csv_path, line, row, classes, finder) for line, row in chosen]
+    videos = [read(csv_path, line, row, classes, folder) for line, row in chosen]
     _check_duplicates(csv_path, [line for line, _ in chosen], videos)
     _check_any_exists(csv_path, videos, videos_dir)
     return videos, classes.names
 
 
-def read_labels(path):
-    """Reads class names, one a line; the line's order is the index.
-
-    Raises:
-      ListError: no such file, no name, an empty line between names, a control character in a name, or a name given
-        twice.
-    """
-    lines = re.split(r"\r\n|\r|\n", _read_text(path, "labels file").rstrip())
-    labels = [_printable(path, "labels file", line, text.strip()) for line, text in enumerate(lines, start=1)]
-    if labels == [""]:
-        raise ListError(f"labels file {path} is empty; write one class name a line")
-    for line, label in enumerate(labels, start=1):
-        if not label:
-            raise ListError(f"labels file {path}, line {line}, is empty; a line's number is its class, so remove it")
-    name, count = collections.Counter(labels).most_common(1)[0]
-    if count > 1:
-        raise ListError(f"labels file {path} names {name!r} {count} times; every class has one line")
-    return labels
-
-
-def _read_text(path, what):
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            text = file.read(_MAX_CHARACTERS + 1)
-    except UnicodeDecodeError as error:
-        raise ListError(f"{what} {path} is not UTF-8 text; save it as UTF-8") from error
-    except OSError as error:
-        raise ListError(f"{what} {path} cannot be read ({error.strerror}); check the path") from error
-    if len(text) > _MAX_CHARACTERS:
-        raise ListError(f"{what} {path} has more than {_MAX_CHARACTERS:,} characters; split it into several")
-    return text
-
-
-def _printable(path, what, line, text):
-    """The text as names are compared; what would break a line of labels.txt or of a message is refused."""
-    if _CONTROL.search(text):
-        raise ListError(
-            f"{what} {path}, line {line}: {_shown(text)} holds a line break or another control character; remove it, "
-            "and look for a missing quote"
-        )
-    return unicodedata.normalize("NFC", text)
-
-
-def _shown(text):
-    return repr(text if len(text) <= 80 else text[:77] + "...")
-
-
-def _plain(text):
-    return text if text.isprintable() and len(text) <= 200 else _shown(text)
-
-
 def _read_csv(path):
     """The column names, and (line number, list of texts) for each row."""
-    reader = csv.reader(io.StringIO(_read_text(path, "CSV"), newline=""), skipinitialspace=True, strict=True)
+    reader = csv.reader(io.StringIO(texts.read(path, "CSV"), newline=""), skipinitialspace=True, strict=True)
     try:
         lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(map(str.strip, cells))]
     except csv.Error as error:
-        raise ListError(f"CSV {path}, line {reader.line_num}, is not valid ({error}); correct that line") from error
+        raise UserError(f"CSV {path}, line {reader.line_num}, is not valid ({error}); correct that line") from error
     if not lines:
-        raise ListError(f"CSV {path} is empty; its first line names the columns, as in {','.join(_PATH_COLUMNS)}")
+        raise UserError(f"CSV {path} is empty; its first line names the columns, as in {','.join(_PATH_COLUMNS)}")
     (_, columns), *rows = lines
     if not rows:
-        raise ListError(f"CSV {path} has no row below its column names; add one row for each video")
+        raise UserError(f"CSV {path} has no row below its column names; add one row for each video")
     return columns, rows
 
 
@@ -153,10 +110,12 @@ def _named_cells(path, columns, rows):
     """(Line number, {column: text}) for each row."""
     for column, count in collections.Counter(columns).items():
         if count > 1 and column:
-            raise ListError(f"CSV {path} names the column {_shown(column)} {count} times; remove or rename the others")
+            raise UserError(
+                f"CSV {path} names the column {texts.quoted(column)} {count} times; remove or rename the others"
+            )
     for line, cells in rows:
         if any(cells[len(columns) :]):
-            raise ListError(
+            raise UserError(
                 f"CSV {path}, line {line}, has {len(cells)} cells and there are {len(columns)} columns; put what holds "
                 "a comma in double quotes"
             )
@@ -167,8 +126,8 @@ def _is_kinetics(path, columns):
     wanted = _PATH_COLUMNS if "path" in columns else _KINETICS_COLUMNS
     missing = [column for column in wanted if column not in columns]
     if missing:
-        found = ", ".join(map(_plain, columns[:10]))
-        raise ListError(
+        found = ", ".join(map(texts.plain, columns[:10]))
+        raise UserError(
             f"CSV {path} has no column {', '.join(missing)} (found: {found}); its first line must name "
             f"{','.join(_KINETICS_COLUMNS)} or {','.join(_PATH_COLUMNS)}"
         )
@@ -181,8 +140,8 @@ def _rows_of_split(path, columns, rows, split):
     chosen = [(line, row) for line, row in rows if row.get("split") == split]
     if not chosen:
         counts = collections.Counter(row.get("split", "") for _, row in rows)
-        found = ", ".join(f"{_plain(name)} ({count} rows)" for name, count in sorted(counts.items())[:20])
-        raise ListError(f"CSV {path} has no row of split {split!r}; its splits are {found}")
+        found = ", ".join(f"{texts.plain(name)} ({count} rows)" for name, count in sorted(counts.items())[:20])
+        raise UserError(f"CSV {path} has no row of split {split!r}; its splits are {found}")
     return chosen
 
 
@@ -196,10 +155,10 @@ def _labels_of(path, rows):
     numbers = [label for label in lines if _is_number(label)]
     names = sorted(label for label in lines if not _is_number(label))
     if numbers and names:
-        raise ListError(
-            f"CSV {path}, line {lines[numbers[0]]}: label {_shown(numbers[0])} is a number and label "
-            f"{_shown(names[0])} of line {lines[names[0]]} is a name; write all as one of the two, or give the names "
-            "of all classes with --labels"
+        raise UserError(
+            f"CSV {path}, line {lines[numbers[0]]}: label {texts.quoted(numbers[0])} is a number and label "
+            f"{texts.quoted(names[0])} of line {lines[names[0]]} is a name; write all as one of the two, or give the "
+            "names of all classes with --labels"
         )
     indices = [_class_index(path, lines[label], label) for label in numbers]
     # Sorted as text, 10 would come before 2.
@@ -218,13 +177,13 @@ def _class_index(path, line, label):
     rule = f"it must be 0 to {_MAX_CLASSES - 1}"
     match = _INTEGER.fullmatch(label)
     if not match:
-        raise ListError(
-            f"CSV {path}, line {line}: label {_shown(label)} is a number and no class index; {rule}, or give the names "
-            "of all classes with --labels"
+        raise UserError(
+            f"CSV {path}, line {line}: label {texts.quoted(label)} is a number and no class index; {rule}, or give the "
+            "names of all classes with --labels"
         )
     index = -int(match[1]) if label.startswith("-") else int(match[1])
     if not 0 <= index < _MAX_CLASSES:
-        raise ListError(f"CSV {path}, line {line}: label {index} is out of range; {rule}")
+        raise UserError(f"CSV {path}, line {line}: label {index} is out of range; {rule}")
     return index
 
 
@@ -246,17 +205,19 @@ class _Classes:
         if label in self._indices:
             return self._indices[label]
         if label.lower() in _MISSING:
-            raise ListError(f"CSV {path}, line {line}, has no label but {_shown(label)}; fill it in or remove the row")
+            raise UserError(
+                f"CSV {path}, line {line}, has no label but {texts.quoted(label)}; fill it in or remove the row"
+            )
         number = _class_index(path, line, label) if _is_number(label) else None
         if number is None or (self._are_integers and str(number) not in self._indices):
-            raise ListError(
-                f"CSV {path}, line {line}: label {_shown(label)} is not one of the {len(self.names)} class names; add "
-                "it to the labels file or correct the row"
+            raise UserError(
+                f"CSV {path}, line {line}: label {texts.quoted(label)} is not one of the {len(self.names)} class "
+                "names; add it to the labels file or correct the row"
             )
         if self._are_integers:
             return self._indices[str(number)]
         if number >= len(self.names):
-            raise ListError(
+            raise UserError(
                 f"CSV {path}, line {line}: label {number} is out of range; there are {len(self.names)} classes, "
                 f"0 to {len(self.names) - 1}"
             )
@@ -265,8 +226,8 @@ class _Classes:
 
 def _cell(path, line, row, column):
     if row.get(column):
-        return _printable(path, "CSV", line, row[column])
-    raise ListError(f"CSV {path}, line {line}, has no {column}; fill it in or remove the row")
+        return texts.printable(path, "CSV", line, row[column])
+    raise UserError(f"CSV {path}, line {line}, has no {column}; fill it in or remove the row")
 
 
 def _seconds(path, line, row, column):
@@ -276,34 +237,34 @@ def _seconds(path, line, row, column):
     except (ValueError, OverflowError):
         seconds = -1
     if not 0 <= seconds < _MAX_SECONDS:
-        raise ListError(f"CSV {path}, line {line}: {column} is {_shown(text)} and must be a number of seconds")
+        raise UserError(f"CSV {path}, line {line}: {column} is {texts.quoted(text)} and must be a number of seconds")
     return seconds
 
 
-def _kinetics_video(csv_path, line, row, classes, finder):
+def _kinetics_video(csv_path, line, row, classes, folder):
     start, end = (_seconds(csv_path, line, row, column) for column in ("time_start", "time_end"))
     name = f"{_cell(csv_path, line, row, 'youtube_id')}_{start:06d}_{end:06d}"
     label = _cell(csv_path, line, row, "label")
     index = classes.index(csv_path, line, label)
-    found = finder.by_name(name, [label, classes.names[index]])
-    path = _only(csv_path, line, name, found) or os.path.join(finder.videos_dir, name + video_files.EXTENSIONS[0])
+    found = folder.by_name(name, [label, classes.names[index]])
+    path = _only(csv_path, line, name, found) or os.path.join(folder.videos_dir, name + finder.EXTENSIONS[0])
     return LabelledVideo(name, path, classes.names[index], index)
 
 
-def _path_video(csv_path, line, row, classes, finder):
+def _path_video(csv_path, line, row, classes, folder):
     name = os.path.normpath(_cell(csv_path, line, row, "path"))
     index = classes.index(csv_path, line, _cell(csv_path, line, row, "label"))
-    path = _only(csv_path, line, name, finder.by_path(name)) or os.path.join(finder.videos_dir, name)
+    path = _only(csv_path, line, name, folder.by_path(name)) or os.path.join(folder.videos_dir, name)
     return LabelledVideo(name, path, classes.names[index], index)
 
 
 def _only(csv_path, line, name, found):
     """The one file found, or None; of two, nobody can say which is meant."""
     if len(found) > 1:
-        files = " and ".join(map(_plain, found[:2]))
-        raise ListError(
-            f"CSV {csv_path}, line {line}: video {_plain(name)} may be any of {len(found)} files, such as {files}; "
-            "remove or rename the others"
+        files = " and ".join(map(texts.plain, found[:2]))
+        raise UserError(
+            f"CSV {csv_path}, line {line}: video {texts.plain(name)} may be any of {len(found)} files, such as "
+            f"{files}; remove or rename the others"
         )
     return found[0] if found else None
 
@@ -314,17 +275,18 @@ def _check_duplicates(csv_path, lines, videos):
         for line, video in zip(lines, videos, strict=True):
             value = getattr(video, attribute)
             if value in first:
-                raise ListError(
-                    f"CSV {csv_path} lists video {_plain(value)} twice, in lines {first[value]} and {line}; remove one"
+                raise UserError(
+                    f"CSV {csv_path} lists video {texts.plain(value)} twice, in lines {first[value]} and {line}; "
+                    "remove one"
                 )
             first[value] = line
 
 
 def _check_any_exists(csv_path, videos, videos_dir):
     if not os.path.isdir(videos_dir):
-        raise ListError(f"videos folder {videos_dir} does not exist; give the folder the videos of {csv_path} are in")
+        raise UserError(f"videos folder {videos_dir} does not exist; give the folder the videos of {csv_path} are in")
     if not any(os.path.exists(video.path) for video in videos):
-        raise ListError(
+        raise UserError(
             f"none of the {len(videos)} videos of {csv_path} is in {videos_dir}, the first one would be "
-            f"{_plain(videos[0].path)}; check the videos folder"
+            f"{texts.plain(videos[0].path)}; check the videos folder"
         )

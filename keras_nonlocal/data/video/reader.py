@@ -2,17 +2,19 @@
 
 import os
 import re
+from collections.abc import Iterator
 
 # OpenCV reads these once, when it is first used. FFmpeg's own lines name no file: VideoError says it better.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
-import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
 from keras_nonlocal import errors  # noqa: E402
-from keras_nonlocal.data.video import finder, frame_limits  # noqa: E402
-from keras_nonlocal.data.video import tracks as video_tracks
+from keras_nonlocal.data.video import finder, frame_limits, tracks  # noqa: E402
+
+with errors.needs_extra("video"):
+    import cv2
 
 # Where a header states a duration and no count, sound may last longer than the pictures.
 _DURATION_SLACK_SECONDS = 1.0
@@ -71,7 +73,7 @@ class VideoReader:
       TruncatedVideoError: after the last frame, unless `keep_truncated`.
     """
 
-    def __init__(self, path, keep_truncated=False):
+    def __init__(self, path: str | os.PathLike, keep_truncated: bool = False):
         self.path = os.fspath(path)
         self.keep_truncated = keep_truncated
         self.frames_read = 0
@@ -79,12 +81,12 @@ class VideoReader:
         self._size = None
         self._last_seconds = 0.0
         _check_file(self.path)
-        tracks = _read_file(self.path, video_tracks.read)
-        _check_tracks(self.path, tracks)
+        found = _read_file(self.path, tracks.read)
+        _check_tracks(self.path, found)
         self._capture = _open(self.path)
-        self._track = tracks[0] if tracks else None
+        self._track = found[0] if found else None
         # OpenCV takes a mirror for a rotation, so that it turns only what the container does not tell us.
-        self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0 if tracks else 1)
+        self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0 if found else 1)
         # Before anything is decoded, where the header says it.
         size = (self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT), self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
         if all(size):
@@ -105,7 +107,7 @@ class VideoReader:
         """Lets go of the file."""
         self._capture.release()
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[np.ndarray]:
         while True:
             got, frame = self._read()
             if not got:
@@ -191,7 +193,7 @@ class VideoReader:
         return f"its frames end at {self._last_seconds:.1f} s of the {duration:.1f} s its header states"
 
 
-def read_video(path, keep_truncated=False):
+def read_video(path: str | os.PathLike, keep_truncated: bool = False) -> np.ndarray:
     """All frames of a video.
 
     Args:
@@ -208,7 +210,7 @@ def read_video(path, keep_truncated=False):
         return np.stack(list(video))
 
 
-def count_frames(path, keep_truncated=False):
+def count_frames(path: str | os.PathLike, keep_truncated: bool = False) -> int:
     """How many frames of a video decode; arguments and errors as `read_video`, in the memory of one frame."""
     with VideoReader(path, keep_truncated) as video:
         return sum(1 for _ in video)
@@ -219,7 +221,7 @@ def _check_file(path):
         raise VideoError(path, "no such file; download it or take it out of the list")
     if not os.path.isfile(path):
         raise VideoError(path, "is not a file but a folder or device; name the video file itself")
-    if not _read_file(path, lambda path: _head(path, 1)):
+    if not _head(path, 1):
         raise VideoError(path, "is empty (0 bytes); download it again")
 
 
@@ -230,18 +232,18 @@ def _read_file(path, read):
         raise VideoError(path, f"cannot be read ({error.strerror}); check its permissions and its disk") from error
 
 
-def _check_tracks(path, tracks):
+def _check_tracks(path, found):
     """Players show the default track, and of several the one of the most bits; OpenCV decodes the first."""
-    is_default = [track.is_default for track in tracks]
-    if len(tracks) > 1 and is_default != [True, *[False] * (len(tracks) - 1)]:
+    is_default = [track.is_default for track in found]
+    if len(found) > 1 and is_default != [True, *[False] * (len(found) - 1)]:
         raise VideoError(
             path,
-            f"holds {len(tracks)} video tracks, and players may show another than the first; keep one of them with "
+            f"holds {len(found)} video tracks, and players may show another than the first; keep one of them with "
             "`ffmpeg -i in -map 0:v:0 -c copy out.mp4`, with the number of the track for the last 0",
         )
-    if tracks and tracks[0].angle % 90:
+    if found and found[0].angle % 90:
         raise VideoError(
-            path, f"players turn its frames by {tracks[0].angle} degrees; re-encode it as shown with {_REENCODE}"
+            path, f"players turn its frames by {found[0].angle} degrees; re-encode it as shown with {_REENCODE}"
         )
 
 
@@ -299,8 +301,11 @@ def _states_frame_count(path):
 
 
 def _head(path, size):
-    with open(path, "rb") as file:
-        return file.read(size)
+    def read(path):
+        with open(path, "rb") as file:
+            return file.read(size)
+
+    return _read_file(path, read)
 
 
 def _fourcc(code):

@@ -52,7 +52,7 @@ class Track:
         return (True, c < 0, b < 0) if self.angle in (90, 270) else (False, a < 0, d < 0)
 
 
-def read(path):
+def read(path: str | os.PathLike) -> list[Track]:
     """Reads the video tracks of a file.
 
     Args:

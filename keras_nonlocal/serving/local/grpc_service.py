@@ -3,24 +3,19 @@
 import contextlib
 import math
 
-import grpc
 import tensorflow as tf
 from tensorflow.core.protobuf import error_codes_pb2
-from tensorflow_serving.apis import (
+
+from keras_nonlocal.serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
+    grpc,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
 )
-
-from keras_nonlocal.serving.local.servable import (
-    DEFAULT_SIGNATURE,
-    MAX_RANK,
-    RequestError,
-    select_signature,
-    wrong_dtype,
-)
+from keras_nonlocal.serving.constants import DEFAULT_SIGNATURE
+from keras_nonlocal.serving.local.servable import MAX_RANK, RequestError, select_signature, wrong_dtype
 
 MAX_MESSAGE_BYTES = 256 * 2**20
 MAX_EXPANSION_BYTES = 64 * 2**20  # by which a tensor may be larger than its message
@@ -45,7 +40,7 @@ _VALUE_FIELDS = {
 
 
 def add_services(server, model, log):
-    """Adds both services for a servable.Model to a grpc.Server; log is told (str) of faults of our own."""
+    """Adds both services for a servable.Model to a grpc.Server; log takes a line (str) on each fault of our own."""
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_PredictionService(model, log), server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(_ModelService(model, log), server)
 
@@ -119,7 +114,7 @@ def _answer_errors(context, log):
 
 
 def _read_spec(request):
-    """Returns the version asked for, or None for the newest."""
+    """Returns the version of a request, or None for the newest."""
     if not request.HasField("model_spec"):
         raise RequestError("INVALID_ARGUMENT", "Missing ModelSpec")
     spec = request.model_spec

@@ -52,14 +52,14 @@ def read_inputs(document, specs):
     """Converts the values of a parsed request.
 
     Args:
-        document: dict with one of the keys `instances` (a list of examples) and `inputs` (whole batches).
-        specs: dict of input alias to tf.TensorSpec.
+      document: dict with one of the keys `instances` (a list of examples) and `inputs` (whole batches).
+      specs: dict of input alias to tf.TensorSpec.
 
     Returns:
-        (tensors, by_row): dict of alias to tf.Tensor, and whether the format was `instances`.
+      (tensors, by_row): dict of alias to tf.Tensor, and whether the format was `instances`.
 
     Raises:
-        RequestError: the values do not make tensors of the inputs' dtypes.
+      RequestError: the values do not make tensors of the inputs' dtypes.
     """
     if "instances" in document and "inputs" in document:
         raise _bad(
@@ -77,14 +77,14 @@ def write_outputs(arrays, by_row):
     """Writes a reply.
 
     Args:
-        arrays: dict of output alias to numpy array; rank 1 or more and one batch size if by_row.
-        by_row: True for a list of examples under `predictions`, False for whole batches under `outputs`.
+      arrays: dict of output alias to numpy array; rank 1 or more and one batch size if by_row.
+      by_row: True for a list of examples under `predictions`, False for whole batches under `outputs`.
 
     Returns:
-        The JSON document, bytes.
+      The JSON document, bytes.
 
     Raises:
-        RequestError: an output has a dtype JSON cannot hold, or no batch to split.
+      RequestError: an output has a dtype JSON cannot hold, or no batch to split.
     """
     if by_row:
         _check_batch(arrays)

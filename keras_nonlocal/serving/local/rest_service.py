@@ -11,9 +11,10 @@ import zlib
 
 from google.protobuf import json_format
 
+from keras_nonlocal.serving.constants import DEFAULT_SIGNATURE
 from keras_nonlocal.serving.local import json_tensors
 from keras_nonlocal.serving.local.grpc_service import signature_def_map, status_response
-from keras_nonlocal.serving.local.servable import DEFAULT_SIGNATURE, RequestError, select_signature
+from keras_nonlocal.serving.local.servable import RequestError, select_signature
 
 MAX_BODY_BYTES = 64 * 2**20
 _READ_SECONDS = 120.0  # for one whole request body

@@ -9,14 +9,12 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import error_codes_pb2, saved_model_pb2
-from tensorflow_serving.apis import prediction_log_pb2
 
 from keras_nonlocal.errors import UserError
-from keras_nonlocal.serving import publish
+from keras_nonlocal.serving import constants, publish, quiet
+from keras_nonlocal.serving.apis import prediction_log_pb2
 
-DEFAULT_SIGNATURE = "serving_default"
 MAX_RANK = 32  # of a NumPy array, in all its versions
-_WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 # What Python's TensorFlow wraps around the message a C++ server would give.
 _PYTHON_PREFIX = re.compile(r"^Graph execution error:\n\nDetected at node .*?<stack traces unavailable>\n", re.DOTALL)
 _PYTHON_SUFFIX = re.compile(r" \[Op:\w+\]( name: .*)?$")
@@ -53,13 +51,13 @@ class Signature:
         """Computes the outputs.
 
         Args:
-            tensors: dict of input alias to tf.Tensor.
+          tensors: dict of input alias to tf.Tensor.
 
         Returns:
-            Dict of output alias to numpy array.
+          Dict of output alias to numpy array.
 
         Raises:
-            RequestError: a dtype or shape is not the signature's, or the model fails.
+          RequestError: a dtype or shape is not the signature's, or the model fails.
         """
         for position, (alias, spec) in enumerate(self.inputs.items()):
             _check_input(position, alias, spec, tensors[alias])
@@ -105,9 +103,10 @@ class Servable:
         publish.check_servable(path)
         self.version = version
         self.signature_defs = _read_signature_defs(path)
-        self._loaded = tf.saved_model.load(str(path), tags=["serve"])  # keeps the variables alive
+        with quiet.quiet_loading():
+            self._loaded = tf.saved_model.load(str(path), tags=[constants.SERVE_TAG])  # keeps the variables alive
         self.signatures = {name: Signature(function) for name, function in self._loaded.signatures.items()}
-        self._warm_up(path / _WARMUP_FILE)
+        self._warm_up(path / constants.WARMUP_FILE)
 
     def _warm_up(self, path):
         """Replays the recorded requests, so that the first client does not wait for tracing and autotuning."""
@@ -116,7 +115,7 @@ class Servable:
         try:
             for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
                 request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
-                signature = self.signatures[request.model_spec.signature_name or DEFAULT_SIGNATURE]
+                signature = self.signatures[request.model_spec.signature_name or constants.DEFAULT_SIGNATURE]
                 signature.run({alias: tf.constant(tf.make_ndarray(proto)) for alias, proto in request.inputs.items()})
         except KeyError as error:
             raise UserError(f"warm-up file {path} does not fit the model: it has no {error}") from error
@@ -134,9 +133,9 @@ class Servable:
 
 
 def _read_signature_defs(path):
-    saved_model = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    saved_model = saved_model_pb2.SavedModel.FromString((path / constants.SAVED_MODEL_FILE).read_bytes())
     for meta_graph in saved_model.meta_graphs:
-        if set(meta_graph.meta_info_def.tags) == {"serve"}:
+        if set(meta_graph.meta_info_def.tags) == {constants.SERVE_TAG}:
             return dict(meta_graph.signature_def)
     raise UserError(f"{path} cannot be served: Could not find meta graph def matching supplied tags: {{ serve }}")
 
@@ -158,12 +157,12 @@ class Model:
         """Loads the newest version.
 
         Args:
-            name: name requests use.
-            base_path: directory with numbered versions.
-            log: function of one line (str), told of version changes.
+          name: name requests use.
+          base_path: directory with numbered versions.
+          log: function of one line (str), for version changes.
 
         Raises:
-            UserError: base_path holds no version, or the newest cannot be loaded.
+          UserError: base_path holds no version, or the newest cannot be loaded.
         """
         self.name = name
         self._base_path = base_path
@@ -197,7 +196,7 @@ class Model:
             servable = Servable(found[newest], newest)
         except Exception as error:  # Whatever a broken model raises must not end the version that works.
             self._failed = fingerprint
-            missing = not (found[newest] / "saved_model.pb").exists()
+            missing = not (found[newest] / constants.SAVED_MODEL_FILE).exists()
             message = str(error) or type(error).__name__
             self._set(Status(newest, "END", "NOT_FOUND" if missing else "INVALID_ARGUMENT", message))
             if current is not None:
@@ -222,7 +221,7 @@ class Model:
         """Returns the servable of a version (int), or the newest.
 
         Raises:
-            RequestError: that version is not loaded.
+          RequestError: that version is not loaded.
         """
         current = self._current
         if version is not None and version != current.version:
@@ -233,7 +232,7 @@ class Model:
         """Returns the statuses of all versions seen, newest first, or of one.
 
         Raises:
-            RequestError: that version was never seen.
+          RequestError: that version was never seen.
         """
         with self._lock:
             statuses = sorted(self._statuses.values(), key=lambda status: -status.version)
@@ -257,7 +256,7 @@ def _fingerprint(path):
 
 def select_signature(servable, name, missing_code, missing_text):
     """Returns the named signature, or the default for an empty name; raises RequestError if there is none to run."""
-    name = name or DEFAULT_SIGNATURE
+    name = name or constants.DEFAULT_SIGNATURE
     if name not in servable.signature_defs:
         raise RequestError(missing_code, missing_text.format(name))
     if name not in servable.signatures or not servable.signatures[name].inputs:

@@ -14,7 +14,7 @@ from keras_nonlocal.tfm import layers
 BASE_WIDTH = 64  # channels a group for which a grouped block is as wide as tfm's own
 
 
-class _HoldsNonLocal(FlavourMixin):
+class _WithNonLocal(FlavourMixin):
     """A residual block that ends in a non-local block; put before a block of tfm in a class.
 
     The non-local block has the batch norm and the weight decay of the residual one, biases included, unless
@@ -47,12 +47,17 @@ class _HoldsNonLocal(FlavourMixin):
     def call(self, inputs, training=None):
         return self.non_local(super().call(inputs, training=training), training=training)
 
+    def without_norm(self):
+        """A block of the same arguments, not built, whose non-local block has no norm where that can be folded."""
+        block = self.non_local.without_norm() if self.non_local.folds_norm() else self.non_local
+        return type(self).from_config({**self.get_config(), "non_local": block.get_config()})
+
     def get_config(self):
         return {**super().get_config(), "non_local": self.non_local.get_config()}
 
 
 @tf_keras.utils.register_keras_serializable("keras_nonlocal")
-class NonLocalResidualBlock(_HoldsNonLocal, nn_blocks.ResidualBlock):
+class NonLocalResidualBlock(_WithNonLocal, nn_blocks.ResidualBlock):
     """tfm's ResidualBlock (two 3x3 convolutions), then a non-local block; it starts as the residual block alone.
 
     Args:
@@ -77,7 +82,7 @@ class NonLocalResidualBlock(_HoldsNonLocal, nn_blocks.ResidualBlock):
 
 
 @tf_keras.utils.register_keras_serializable("keras_nonlocal")
-class NonLocalBottleneckBlock(_HoldsNonLocal, nn_blocks.BottleneckBlock):
+class NonLocalBottleneckBlock(_WithNonLocal, nn_blocks.BottleneckBlock):
     """tfm's BottleneckBlock, then a non-local block; as NonLocalResidualBlock, with 4 * filters channels out.
 
     Example:
@@ -140,7 +145,7 @@ class GroupedBottleneckBlock(FlavourMixin, nn_blocks.BottleneckBlock):
 
 
 @tf_keras.utils.register_keras_serializable("keras_nonlocal")
-class NonLocalGroupedBottleneckBlock(_HoldsNonLocal, GroupedBottleneckBlock):
+class NonLocalGroupedBottleneckBlock(_WithNonLocal, GroupedBottleneckBlock):
     """GroupedBottleneckBlock, then a non-local block; as NonLocalBottleneckBlock.
 
     Example:
@@ -153,7 +158,7 @@ class NonLocalGroupedBottleneckBlock(_HoldsNonLocal, GroupedBottleneckBlock):
 
 
 @tf_keras.utils.register_keras_serializable("keras_nonlocal")
-class NonLocalBottleneckBlock3D(_HoldsNonLocal, nn_blocks_3d.BottleneckBlock3D):
+class NonLocalBottleneckBlock3D(_WithNonLocal, nn_blocks_3d.BottleneckBlock3D):
     """tfm's BottleneckBlock3D, then a non-local block; it starts as the residual block alone.
 
     Args:

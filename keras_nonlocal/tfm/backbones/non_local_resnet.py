@@ -56,7 +56,7 @@ class NonLocalResNet(placing.PlacingMixin, resnet.ResNet):
         self._width_per_group = errors.check_positive_int("width_per_group", width_per_group)
         super().__init__(model_id, input_specs, **kwargs)
 
-    def _make_block(self, block_fn, holds, options):
+    def _make_block(self, block_fn, with_non_local, options):
         if (self._groups, self._width_per_group) != (1, blocks.BASE_WIDTH):
             if block_fn is not nn_blocks.BottleneckBlock:
                 raise ValueError(
@@ -65,7 +65,7 @@ class NonLocalResNet(placing.PlacingMixin, resnet.ResNet):
                 )
             block_fn = blocks.GroupedBottleneckBlock
             options = {**options, "groups": self._groups, "width_per_group": self._width_per_group}
-        return super()._make_block(block_fn, holds, options)
+        return super()._make_block(block_fn, with_non_local, options)
 
     def get_config(self):
         return {**super().get_config(), "groups": self._groups, "width_per_group": self._width_per_group}

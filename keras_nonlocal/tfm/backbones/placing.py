@@ -44,7 +44,7 @@ def from_config(network_class, config):
 
 
 class PlacingMixin:
-    """Builds chosen residual blocks of a ResNet as ones that hold a non-local block; put before tfm's class.
+    """Builds chosen residual blocks of a ResNet as ones with a non-local block; put before tfm's class.
 
     The ResNet calls `_place` before tfm's __init__, which builds the graph.
     """
@@ -78,8 +78,8 @@ class PlacingMixin:
 
         return super()._block_group(*args, block_fn=make, name=name, **kwargs)
 
-    def _make_block(self, block_fn, holds, options):
-        if holds:
+    def _make_block(self, block_fn, with_non_local, options):
+        if with_non_local:
             return blocks.WITH_NON_LOCAL[block_fn](**options, non_local=self._non_local_block)
         return block_fn(**options)
 

@@ -1,25 +1,21 @@
 """The paper's tables beside ours: sizes that are counted now, accuracies that are not yet run."""
 
+from collections.abc import Iterator, Sequence
+
 import tf_keras
-from official.core import exp_factory, task_factory
-from official.vision.configs import maskrcnn
-from official.vision.modeling.backbones import factory
+from official.core import exp_factory
 
 from keras_nonlocal import paper
 from keras_nonlocal.analysis import cost
-from keras_nonlocal.tfm.experiments import paper as experiments
+from keras_nonlocal.tfm.tasks import answers
 
-COLUMNS = (
-    "row",
-    "experiment",
+SIZES = (
     "weights, M",
     "GMACs",
     "parameters, M",
     "operations, G",
     "weights / baseline (paper)",
     "MACs / baseline (paper)",
-    "the paper",
-    "ours",
 )
 NOT_RUN, NOT_BUILT, NONE = "not yet run", "not built yet", "-"
 FORMATS = ("text", "markdown")
@@ -31,25 +27,29 @@ number that biases, batch norms, activations, pooling and sums take or give. A f
 the same depth, in the paper's convention, and in brackets as the paper has it. Of detectors the backbone counts."""
 
 
-def size(name):
-    """What the network of an experiment costs, a cost.Cost for one clip or image as large as in training.
+def size(name: str) -> cost.Cost:
+    """What the network of an experiment costs for one clip or image as large as in training, as its task counts it.
 
     Args:
-      name: of an experiment in keras_nonlocal.tfm.experiments.paper.names().
+      name: of a run in keras_nonlocal.paper.RUNS.
     """
-    experiment = exp_factory.get_exp_config(name)
-    found = cost.cost(build(experiment), input_shape(experiment))
+    model, input_shape = _answers(name).counted()
+    found = cost.cost(model, input_shape)
     tf_keras.backend.clear_session()
     return found
 
 
-def stride_first_multiply_adds(name):
+def _answers(name):
+    return answers.of(exp_factory.get_exp_config(name).task)
+
+
+def stride_first_multiply_adds(name: str) -> int:
     """Multiply-adds of an experiment's network if the first 1x1 convolutions of stages strode, not the 3x3 ones.
 
     Args:
-      name: of an experiment on clips.
+      name: of a run on clips.
     """
-    model = build(exp_factory.get_exp_config(name))
+    model, _ = _answers(name).counted()
     parts = cost.by_layer(model)
     multiply_adds = sum(part.multiply_adds for part in parts.values())
     for stage in ("res3", "res4", "res5"):
@@ -59,23 +59,7 @@ def stride_first_multiply_adds(name):
     return multiply_adds
 
 
-def build(experiment):
-    """The network of an ExperimentConfig, with random weights; of a detector its backbone."""
-    model = experiment.task.model
-    if isinstance(experiment.task, maskrcnn.MaskRCNNTask):
-        specs = tf_keras.layers.InputSpec(shape=[None, *model.input_size])
-        return factory.build_backbone(specs, model.backbone, model.norm_activation)
-    return task_factory.get_task(experiment.task).build_model()
-
-
-def input_shape(experiment):
-    """The sizes that an experiment trains on, without the batch."""
-    if isinstance(experiment.task, maskrcnn.MaskRCNNTask):
-        return tuple(experiment.task.model.input_size)
-    return tuple(experiment.task.train_data.feature_shape)
-
-
-def tables(only=None, style="text"):
+def tables(only: Sequence[str] | None = None, style: str = "text") -> Iterator[str]:
     """The text of the tables, one after the other; a network is built once, when its first row comes.
 
     Args:
@@ -95,40 +79,46 @@ def tables(only=None, style="text"):
     sizes = {}
     for table in only or TABLES:
         rows = [row for row in paper.ROWS if row.table == table]
-        for row in rows:
-            for run in (row.run, row.baseline):
-                if experiments.is_built(run) and run.name not in sizes:
-                    sizes[run.name] = size(run.name)
-        text = layout(COLUMNS, [cells(row, sizes) for row in rows], style)
+        for name in {name: None for row in rows for name in (row.run, row.baseline) if name}:
+            if name not in sizes:
+                sizes[name] = size(name)
+        text = layout(columns(rows), [cells(row, sizes) for row in rows], style)
         title = f"## {paper.TITLES[table]}" if style == "markdown" else paper.TITLES[table]
-        note = ["", stride_note(rows[0].run, sizes[rows[0].run.name])] if table == "2e" else []
+        note = ["", stride_note(rows[0].run, sizes[rows[0].run])] if table == "2e" else []
         yield "\n".join([title, "", text, *note])
 
 
-def cells(row, sizes):
+def columns(rows: Sequence[paper.Row]) -> list[str]:
+    """The heads of a table's columns; how the paper scores its runs is for their task to say."""
+    built = [row.run for row in rows if row.run]
+    scores = f"the paper, {_answers(built[0]).score}" if built else "the paper"
+    return ["row", "experiment", *SIZES, scores, "ours"]
+
+
+def cells(row: paper.Row, sizes: dict[str, cost.Cost]) -> list[str]:
     """The cells of a row, as text.
 
     Args:
       row: of keras_nonlocal.paper.ROWS.
-      sizes: {name of an experiment: Cost}.
+      sizes: {name of a run: Cost}.
     """
-    if not experiments.is_built(row.run):
-        return [row.label, NONE, *[NONE] * 6, row.result, NOT_BUILT]
-    ours = sizes[row.run.name]
+    if row.run is None:
+        return [row.label, NONE, *[NONE] * len(SIZES), row.result, NOT_BUILT]
+    ours = sizes[row.run]
     counts = (ours.weights / 1e6, ours.multiply_adds / 1e9, ours.parameters / 1e6, ours.operations / 1e9)
     factors = [NONE, NONE]
     if row.baseline is not None:
-        base = sizes[row.baseline.name]
+        base = sizes[row.baseline]
         found = (ours.weights / base.weights, ours.multiply_adds / base.multiply_adds)
         factors = [
             f"{factor:.2f}x ({papers})" for factor, papers in zip(found, row.factors or (NONE, NONE), strict=True)
         ]
-    return [row.label, row.run.name, *(f"{count:.2f}" for count in counts), *factors, row.result, NOT_RUN]
+    return [row.label, row.run, *(f"{count:.2f}" for count in counts), *factors, row.result, NOT_RUN]
 
 
-def stride_note(run, found):
+def stride_note(run: str, found: cost.Cost) -> str:
     """How the multiply-adds of Table 2(e)'s baseline compare with the paper's, on the two places a stride may be."""
-    ours, other = (f"{count / 1e9:.2f}" for count in (found.multiply_adds, stride_first_multiply_adds(run.name)))
+    ours, other = (f"{count / 1e9:.2f}" for count in (found.multiply_adds, stride_first_multiply_adds(run)))
     return (
         f"The paper gives 43.2 M weights and 34.2 GMACs for the baseline. Ours has {found.weights / 1e6:.3f} M\n"
         f"weights and {ours} GMACs with strides on the 3x3 convolutions, as in the official code. With strides on\n"
@@ -136,13 +126,13 @@ def stride_note(run, found):
     )
 
 
-def layout(columns, rows, style):
+def layout(heads: list[str], rows: list[list[str]], style: str) -> str:
     """A table in plain text or Markdown."""
     if style == "markdown":
-        lines = [columns, ["---"] * len(columns), *rows]
+        lines = [heads, ["---"] * len(heads), *rows]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    widths = [max(len(line[i]) for line in [columns, *rows]) for i in range(len(columns))]
+    widths = [max(len(line[i]) for line in [heads, *rows]) for i in range(len(heads))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in [columns, *rows]
+        for line in [heads, *rows]
     )

@@ -6,17 +6,16 @@ import tensorflow as tf
 import tf_keras
 from official.core import task_factory
 
-from keras_nonlocal.tfm import configs
-from keras_nonlocal.tfm.tasks import video_classification
+from keras_nonlocal.tfm.tasks import answers, video_classification
 
 
 @dataclasses.dataclass
-class MultiLabelTask(configs.VideoClassificationTask):
-    """As VideoClassificationTask, with a sigmoid for each class; set `is_multilabel` in both data parts."""
+class MultiLabelConfig(video_classification.VideoClassificationConfig):
+    """As VideoClassificationConfig, with a sigmoid for each class; set `is_multilabel` in both data parts."""
 
 
-@task_factory.register_task_cls(MultiLabelTask)
-class MultiLabelVideoTask(video_classification.VideoClassificationTask):
+@task_factory.register_task_cls(MultiLabelConfig)
+class MultiLabelTask(video_classification.VideoClassificationTask):
     """tfm's multi-label classification with the paper's loss and metric."""
 
     def build_losses(self, labels, model_outputs, aux_losses=None):
@@ -33,3 +32,12 @@ class MultiLabelVideoTask(video_classification.VideoClassificationTask):
         return [
             tf_keras.metrics.AUC(curve="PR", multi_label=True, num_labels=num_classes, name="mean_average_precision")
         ]
+
+
+@answers.ANSWERS.register(MultiLabelConfig)
+class MultiLabelAnswers(video_classification.VideoClassificationAnswers):
+    """As those of video classification, by the mean average precision."""
+
+    metrics = ("mean_average_precision",)
+    best_metric = ("mean_average_precision", "higher")
+    score = "mAP"

@@ -1,34 +1,68 @@
 """tfm's video classification task on our clips, with a start from a trunk that has no non-local blocks."""
 
+import dataclasses
+
 import tensorflow as tf
 from absl import logging
 from official.core import task_factory
+from official.vision.configs import common
+from official.vision.configs import video_classification as tfm_configs
 from official.vision.dataloaders import input_reader_factory
 from official.vision.dataloaders import video_input as tfm_video_input
 from official.vision.tasks import video_classification
 
-from keras_nonlocal.tfm import configs, warm_start
-from keras_nonlocal.tfm.tasks import video_input
+from keras_nonlocal.tfm import warm_start
+from keras_nonlocal.tfm.backbones import configs
+from keras_nonlocal.tfm.tasks import answers, video_input
 
 
-def scores(task_config, logits):
-    """What an export makes of logits: what tfm's steps of the same task make of them.
+@dataclasses.dataclass
+class VideoClassificationModel(tfm_configs.VideoClassificationModel):
+    """tfm's video classifier with the batch norm and dropout of the paper."""
+
+    backbone: configs.Backbone3D = dataclasses.field(default_factory=configs.Backbone3D)
+    norm_activation: common.NormActivation = dataclasses.field(
+        default_factory=lambda: common.NormActivation(norm_momentum=0.9, norm_epsilon=1e-5, use_sync_bn=False)
+    )
+    dropout_rate: float = 0.5
+
+
+@dataclasses.dataclass
+class DataConfig(tfm_configs.DataConfig):
+    """tfm's video data with the augmentation of the paper.
 
     Args:
-      task_config: the configuration of the task, ours or tfm's.
-      logits: (B, classes).
-
-    Returns:
-      Float32 of the same shape: a sigmoid for each class where a clip may be of several (`is_multilabel`), otherwise a
-      softmax.
+      min_image_size: the short side of test frames, and the least one of training frames, in pixels.
+      max_image_size: the largest short side of training frames.
+      random_flip: mirror half of the training clips.
     """
-    logits = tf.cast(logits, tf.float32)
-    return tf.sigmoid(logits) if task_config.train_data.is_multilabel else tf.nn.softmax(logits)
+
+    min_image_size: int = 256
+    max_image_size: int = 320
+    random_flip: bool = True
 
 
-@task_factory.register_task_cls(configs.VideoClassificationTask)
+@dataclasses.dataclass
+class VideoClassificationConfig(tfm_configs.VideoClassificationTask):
+    """tfm's video classification on our data and networks.
+
+    Args:
+      init_checkpoint_modules: "all" and "backbone" as in tfm; "trunk" reads a backbone without non-local blocks into
+        one that has them, and leaves those at the identity they start as.
+    """
+
+    model: VideoClassificationModel = dataclasses.field(default_factory=VideoClassificationModel)
+    train_data: DataConfig = dataclasses.field(
+        default_factory=lambda: DataConfig(is_training=True, drop_remainder=True)
+    )
+    validation_data: DataConfig = dataclasses.field(
+        default_factory=lambda: DataConfig(is_training=False, drop_remainder=False)
+    )
+
+
+@task_factory.register_task_cls(VideoClassificationConfig)
 class VideoClassificationTask(video_classification.VideoClassificationTask):
-    """Video classification with the paper's clips; see configs.VideoClassificationTask."""
+    """Video classification with the paper's clips; see VideoClassificationConfig."""
 
     def build_inputs(self, params, input_context=None):
         parser = video_input.Parser(params, params.image_field_key, params.label_field_key)
@@ -54,3 +88,49 @@ class VideoClassificationTask(video_classification.VideoClassificationTask):
             logging.info("Started the backbone from the trunk: %s", report.lines()[-1])
         else:
             super().initialize(model)
+
+
+@answers.ANSWERS.register(tfm_configs.VideoClassificationTask)
+class VideoClassificationAnswers(answers.Answers):
+    """Of classifiers of clips, ours and tfm's. Their steps average the scores of all views of a video."""
+
+    metrics = ("accuracy", "top_1_accuracy", "top_5_accuracy")
+    best_metric = ("accuracy", "higher")
+    records_from = "keras-nonlocal prepare_videos"
+    score = "top-1 / top-5"
+
+    def input_shape(self, data):
+        return tuple(data.feature_shape)
+
+    def set_views(self, clips, crops):
+        views = {"clips": clips or 10, "crops": crops or 1}
+        self.config.validation_data.override({f"num_test_{name}": number for name, number in views.items()})
+        return views
+
+    def explain(self, error):
+        if video_input.LABEL_ERROR in error.message:
+            return (
+                f"task.*_data.num_classes is {self.config.train_data.num_classes}, but in the records "
+                f"{answers.own_words(error, video_input.LABEL_ERROR)}: set it to the number of lines of labels.txt "
+                "beside the records."
+            )
+        for words in (video_input.FRAME_ERROR, "Invalid JPEG data"):
+            if words in error.message:
+                return (
+                    "the records of task.*_data.input_path cannot be decoded, "
+                    f"{answers.own_words(error, words)}: write them again with {self.records_from}."
+                )
+        return super().explain(error)
+
+    def scores(self, logits: tf.Tensor) -> tf.Tensor:
+        """What an export makes of logits: what tfm's steps of the same task make of them.
+
+        Args:
+          logits: (B, classes).
+
+        Returns:
+          Float32 of the same shape: a sigmoid for each class where a clip may be of several (`is_multilabel`),
+          otherwise a softmax.
+        """
+        logits = tf.cast(logits, tf.float32)
+        return tf.sigmoid(logits) if self.config.train_data.is_multilabel else tf.nn.softmax(logits)

@@ -1,7 +1,6 @@
-"""Starts a network with non-local blocks from the weights of one without: what `training/warm_start.py` calls."""
+"""Starts a network with non-local blocks from the weights of one without: what `keras-nonlocal warm_start` calls."""
 
 import copy
-import dataclasses
 import os
 
 import tensorflow as tf
@@ -11,67 +10,17 @@ from official.vision.modeling.backbones import factory, resnet, resnet_3d
 
 from keras_nonlocal import errors, files
 from keras_nonlocal.layers.non_local import NonLocalMixin
-from keras_nonlocal.tfm import configs
-from keras_nonlocal.tfm.backbones import video_resnet
-from keras_nonlocal.tfm.warm_start import checkpoints, image_resnets
+from keras_nonlocal.tfm.backbones import configs, video_resnet
+from keras_nonlocal.tfm.warm_start import checkpoints, image_resnets, keras_applications, tfm_resnet
+from keras_nonlocal.weights.report import Report, Row
 
-STRIDES_DIFFER = (
-    "keras.applications strides on the first 1x1 convolution of res3, res4 and res5, this network on the 3x3: from "
-    "res3 on it computes something else with these weights until it is trained"
-)
 PADDING_DIFFERS = (
     "tfm pads strided convolutions at the end (SAME), video_resnet and keras.applications on both sides: at even sizes "
     "their maps are shifted by up to a pixel"
 )
-EPSILON_UNKNOWN = "a checkpoint does not say the epsilon of its batch norms: that of the configuration is used"
 POOLING_DIFFERS = "pool1 of the image networks is padded, that of stem: official is not; stem: slowfast is as theirs"
 PIXELS = "conv1 takes pixels as {} scale them; at the borders it sees another grey than before"
 GATES = "self gating and squeeze and excitation are new, and not the identity: the network has to be trained with them"
-
-
-@dataclasses.dataclass(frozen=True)
-class Origin:
-    """Where a variable of the network comes from.
-
-    Args:
-      name: of the variable in the checkpoint that is written.
-      layer: name of the layer that it is in.
-      parameters: how many numbers it holds.
-      source: its name where it comes from; None for one that is new.
-    """
-
-    name: str
-    layer: str
-    parameters: int
-    source: str | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """What came from where.
-
-    Args:
-      path: that the weights came from.
-      origins: an Origin for every variable of the network.
-      notes: sentences about how the two networks differ.
-    """
-
-    path: str
-    origins: list
-    notes: list
-
-    def lines(self):
-        """A line for every variable, one for every note, and a summary (list of str)."""
-        width = max(len(origin.name) for origin in self.origins)
-        lines = [f"{o.name:{width}}  <- {o.source or 'new'}  ({o.layer})" for o in self.origins]
-        new = [origin for origin in self.origins if origin.source is None]
-        old = [origin for origin in self.origins if origin.source is not None]
-        return [
-            *lines,
-            *(f"note: {note}" for note in self.notes),
-            f"{len(old)} variables ({sum(o.parameters for o in old):,} parameters) from {self.path}, "
-            f"{len(new)} new ({sum(o.parameters for o in new):,} parameters)",
-        ]
 
 
 def build_backbone(model_config):
@@ -96,7 +45,7 @@ def warm_start(backbone, model_config, path, argument="the checkpoint"):
       argument: what errors call the path.
 
     Returns:
-      A Report.
+      A keras_nonlocal.weights.report.Report, whose rows have the names in the checkpoint.
 
     Raises:
       UserError: if there is nothing at `path`, or it is of another network. The backbone is then as it was.
@@ -108,18 +57,18 @@ def warm_start(backbone, model_config, path, argument="the checkpoint"):
             "non_local_resnet_3d or video_resnet, or let tfm read the checkpoint itself"
         )
     is_3d = isinstance(model_config.backbone, backbones_3d.Backbone3D)
-    if path.endswith(image_resnets.KERAS_FILES):
+    if path.endswith(keras_applications.FILES):
         if not tf.io.gfile.exists(path):
             raise errors.UserError(f"{argument} {path} does not exist.")
         pixels = image_resnets.CLIP_PIXELS if is_3d else image_resnets.IMAGE_PIXELS
         epsilon = model_config.norm_activation.norm_epsilon
-        units = image_resnets.read_keras(path, _block_counts(network), epsilon, pixels)
-        notes = [STRIDES_DIFFER, *([] if _is_video_resnet(backbone) else [PADDING_DIFFERS])]
+        units = keras_applications.read(path, _block_counts(network), epsilon, pixels)
+        notes = [keras_applications.STRIDES_DIFFER, *([] if _is_video_resnet(backbone) else [PADDING_DIFFERS])]
         return _from_images(backbone, network, path, units, notes)
     prefix = checkpoints.prefix(path, argument)
     if is_3d and checkpoints.is_of_images(prefix):
-        units = image_resnets.read_tfm(prefix, _block_counts(network))
-        notes = [EPSILON_UNKNOWN, *([PADDING_DIFFERS] if _is_video_resnet(backbone) else [])]
+        units = tfm_resnet.read(prefix, _block_counts(network))
+        notes = [tfm_resnet.EPSILON_UNKNOWN, *([PADDING_DIFFERS] if _is_video_resnet(backbone) else [])]
         return _from_images(backbone, network, path, units, notes)
     return _from_trunk(backbone, model_config, prefix)
 
@@ -145,7 +94,7 @@ def write(model_config, path, out):
     try:
         with files.whole_folder(out) as temporary:
             tf.train.Checkpoint(backbone=backbone).save(os.path.join(temporary, "ckpt"))
-            files.write_text(os.path.join(temporary, "warm_start.txt"), "\n".join(report.lines()) + "\n")
+            files.write_text(os.path.join(temporary, "warm_start.txt"), f"{report}\n")
             _check_free(out)
     except (OSError, tf.errors.OpError) as error:
         raise errors.UserError(f"--out {out} cannot be written ({errors.first_line(error)}); nothing was") from error
@@ -167,13 +116,14 @@ def _from_trunk(backbone, model_config, prefix):
         for name, variable in checkpoints.variables(old).items():
             variables[name].assign(tf.convert_to_tensor(variable))
             sources[id(variables[name])] = names[id(variable)]
-    return Report(prefix, _origins(backbone, sources), [])
+    return Report(prefix, _rows(backbone, sources, _new_variables(backbone)))
 
 
 def _from_images(backbone, network, path, units, notes):
     targets = image_resnets.targets(backbone, _block_counts(network))
     gates = image_resnets.gates(backbone)
-    _check_fits(backbone, targets, gates, units, path)
+    new = _new_variables(backbone, gates)
+    _check_fits(backbone, targets, new, units, path)
     sources = {}
     for name, unit in units.items():
         conv, norm = targets[name]
@@ -195,14 +145,13 @@ def _from_images(backbone, network, path, units, notes):
         notes.append(POOLING_DIFFERS)
     if gates:
         notes.append(GATES)
-    return Report(path, _origins(backbone, sources, gates), notes)
+    return Report(path, _rows(backbone, sources, new), notes=notes)
 
 
-def _check_fits(backbone, targets, gates, units, path):
-    """Raises UserError unless the units are what the backbone has besides non-local blocks and gates."""
+def _check_fits(backbone, targets, new, units, path):
+    """Raises UserError unless the units are what the backbone has besides new variables, of which `new` are the ids."""
     taken = {id(variable) for pair in targets.values() for layer in pair for variable in layer.weights}
-    new = taken | {id(variable) for part in [*_blocks(backbone), *gates] for variable in part.weights}
-    surplus = [variable.name for variable in backbone.weights if id(variable) not in new]
+    surplus = [variable.name for variable in backbone.weights if id(variable) not in taken | new]
     lacking = sorted(targets.keys() ^ units.keys())
     if surplus or lacking:
         raise errors.UserError(
@@ -218,9 +167,10 @@ def _check_fits(backbone, targets, gates, units, path):
             )
 
 
-def _blocks(layer):
-    """The non-local blocks in a layer or a model."""
-    return [part for part in layer._flatten_layers() if isinstance(part, NonLocalMixin)]
+def _new_variables(backbone, gates=()):
+    """The ids of the variables of non-local blocks and gates, which no network without them has."""
+    blocks = [layer for layer in backbone._flatten_layers() if isinstance(layer, NonLocalMixin)]
+    return {id(variable) for layer in [*blocks, *gates] for variable in layer.weights}
 
 
 def _block_counts(network):
@@ -235,16 +185,21 @@ def _is_video_resnet(backbone):
     return isinstance(backbone, video_resnet.VideoResNet)
 
 
-def _origins(backbone, sources, gates=()):
-    """An Origin for every variable. Only those of non-local blocks and gates may be new."""
-    may_be_new = {id(variable) for part in [*_blocks(backbone), *gates] for variable in part.weights}
-    origins = []
+def _rows(backbone, sources, new):
+    """A Row for every variable.
+
+    Args:
+      backbone: after it has its weights.
+      sources: {id of a variable: where its values come from}.
+      new: ids of the variables that may be in no source.
+    """
+    rows = []
     for name, layer, variable in checkpoints.named_variables(backbone):
         source = sources.get(id(variable))
-        if source is None and id(variable) not in may_be_new:
+        if source is None and id(variable) not in new:
             raise AssertionError(f"{variable.name} is in no non-local block, and was not read")
-        origins.append(Origin(name, layer.name, int(tf.size(variable)), source))
-    return origins
+        rows.append(Row.of(name, source, tf.convert_to_tensor(variable).numpy(), layer.name))
+    return rows
 
 
 def _check_free(out):

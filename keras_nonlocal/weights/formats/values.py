@@ -4,6 +4,7 @@ Nothing here walks into a value that a file has made: one of three hundred bytes
 deep, so hashing, comparing or printing it would never end, or end the process.
 """
 
+import contextlib
 import math
 
 import ml_dtypes
@@ -12,8 +13,12 @@ import numpy as np
 from keras_nonlocal import errors
 
 MAX_DIMENSIONS = 8
+# Of a zip, or tensors of a safetensors file: a network of 101 layers has some 1,000 with its optimizer's.
+MAX_ENTRIES = 20_000
 # Of one size, offset or stride, and of all sizes multiplied: far more than memory holds, and safe to compute with.
 MAX_SIZE = 2**40
+# Of a name.
+MAX_NAME = 200
 SHOWN_CHARACTERS = 80
 STORAGE_TYPES = {
     "FloatStorage": np.dtype("f4"),
@@ -31,6 +36,19 @@ STORAGE_TYPES = {
 
 class CheckpointError(errors.UserError):
     """A checkpoint file that cannot be read, or does not fit; its message is one sentence."""
+
+
+class KerasFile(CheckpointError):
+    """A file of Keras, which no source writes."""
+
+
+@contextlib.contextmanager
+def of_file(path):
+    """Puts the path before the message of a CheckpointError that is raised inside."""
+    try:
+        yield
+    except CheckpointError as e:
+        raise CheckpointError(f"{path}: {e}") from e.__cause__
 
 
 class Refused:
@@ -106,3 +124,8 @@ def shown(value, characters=SHOWN_CHARACTERS):
     if value is None or isinstance(value, bool | float) or (isinstance(value, int) and value.bit_length() <= 64):
         return repr(value)
     return f"a {type(value).__name__}"
+
+
+def printable(text):
+    """A text of a file if it is short and may be printed as it is, or None."""
+    return text if isinstance(text, str) and len(text) <= MAX_NAME and text.isprintable() else None

@@ -1,0 +1,68 @@
+"""`keras-nonlocal COMMAND --flags`: what the scripts of training/ and saved_models/ run, without a checkout."""
+
+import importlib
+import os
+import sys
+
+from keras_nonlocal import console, errors
+
+COMMANDS = {
+    "prepare_videos": "labelled videos to sharded TFRecords",
+    "train": "trains a registered experiment, on one or many devices",
+    "warm_start": "a checkpoint that starts a network with non-local blocks from one without",
+    "import_weights": "a checkpoint of the official code, SlowFast or mmaction2 as weights of ours",
+    "evaluate": "the test result of a trained model",
+    "export": "a trained model as a SavedModel for TensorFlow Serving",
+    "serve": "serves a published model over REST and gRPC",
+    "client": "a served model's predictions for a video",
+    "show_config": "the whole configuration of an experiment",
+    "tables": "the paper's tables, with what each network costs",
+    "demo": "all of it on clips that it makes itself",
+    "make_demo_clips": "the demo's videos",
+    "demo_report": "the demo's table and pictures",
+}
+
+
+def main():
+    """The `keras-nonlocal` program: runs the command that its first argument names."""
+    names = sys.argv[1:2]
+    if names and names[0] in COMMANDS:
+        del sys.argv[1]
+        run(*names)
+    width = max(map(len, COMMANDS))
+    listed = "\n".join(f"  {name:{width}}  {about}" for name, about in COMMANDS.items())
+    text = f"usage: keras-nonlocal COMMAND [--flag=value ...]; its flags: keras-nonlocal COMMAND --help\n\n{listed}"
+    if names and names[0] in ("-h", "--help", "help"):
+        print(text)
+        return
+    print(text, file=sys.stderr)
+    sys.exit(f"error: {names[0]} is no command; choose one of those above." if names else 2)
+
+
+def run(name):
+    """Parses the command line's flags, runs a command, and exits.
+
+    Args:
+      name: one of COMMANDS, a module of this package: flags, `main(arguments)` and, where it takes arguments that are
+        no flags, TAKES_ARGUMENTS.
+    """
+    from absl import app, flags
+
+    os.environ.setdefault("MPLBACKEND", "Agg")  # pictures go to files
+
+    @errors.exit_on_user_error
+    def load():
+        return importlib.import_module(f"{__name__}.{name}")
+
+    @errors.exit_on_user_error
+    def run_main(arguments):
+        console.quiet(flags.FLAGS)
+        if len(arguments) > 1 and not getattr(command, "TAKES_ARGUMENTS", False):
+            raise errors.UserError(f"{' '.join(arguments[1:])} is not a flag; write --name=value")
+        command.main(arguments)
+
+    command = load()
+    # What absl shows for --help: this text and the flags of this module.
+    sys.modules["__main__"].__doc__ = command.__doc__
+    sys.argv[0] = command.__name__
+    app.run(run_main)

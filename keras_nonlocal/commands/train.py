@@ -1,0 +1,23 @@
+"""Trains or evaluates a registered experiment with tf-models-official's trainer.
+
+    keras-nonlocal train --experiment=non_local_c2d_kinetics400 --mode=train_and_eval \
+        --model_dir=runs/non_local_c2d --config_file=kinetics400
+
+Running the same command again goes on from the last checkpoint. An unknown key in a configuration is an error.
+`--verbosity=0` adds tf-models-official's own log.
+"""
+
+from absl import flags
+
+from keras_nonlocal.commands import experiment_flags
+from keras_nonlocal.tfm import train
+
+experiment_flags.define("mode", "model_dir")
+flags.adopt_module_key_flags(experiment_flags)
+flags.DEFINE_integer("seed", None, "Of initial weights and augmentation. Threads still make runs differ a little.")
+FLAGS = flags.FLAGS
+
+
+def main(_):
+    params = experiment_flags.params()
+    train.run(params, FLAGS.mode, FLAGS.model_dir, FLAGS.seed)

@@ -1,0 +1,26 @@
+"""Writes a checkpoint that starts a network with non-local blocks from one without, or a video network from images.
+
+    keras-nonlocal warm_start --experiment=non_local_i3d_kinetics400 --checkpoint=resnet50.weights.h5 \
+        --out=runs/starts/non_local_i3d
+
+Then train with `task.init_checkpoint: runs/starts/non_local_i3d` and `task.init_checkpoint_modules: backbone`. It
+prints for every variable where it came from, or that it is new.
+"""
+
+from absl import flags
+
+from keras_nonlocal.commands import experiment_flags
+from keras_nonlocal.tfm import warm_start
+
+experiment_flags.define()
+flags.adopt_module_key_flags(experiment_flags)
+flags.DEFINE_string("checkpoint", None, "tfm checkpoint, or .h5 or .keras file of keras.applications.", required=True)
+flags.DEFINE_string("out", None, "Folder to make for the new checkpoint.", required=True)
+FLAGS = flags.FLAGS
+
+
+def main(_):
+    params = experiment_flags.params()
+    report = warm_start.write(params.task.model, FLAGS.checkpoint, FLAGS.out)
+    print("\n".join(report.lines()))
+    print(f"in {FLAGS.out}: train with task.init_checkpoint: {FLAGS.out}, task.init_checkpoint_modules: backbone")

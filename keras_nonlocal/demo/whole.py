@@ -1,0 +1,135 @@
+"""The whole way from video files to a served model, stage by stage."""
+
+import json
+import pathlib
+import subprocess
+import time
+
+from keras_nonlocal import errors, files
+from keras_nonlocal.demo import stages
+from keras_nonlocal.demo.processes import command, run, running, show, side_by_side
+from keras_nonlocal.serving import constants
+
+EXPERIMENTS = "keras_nonlocal.demo.experiments"
+
+
+def run_demo(work_dir, seed, export_dir):
+    """Composes, writes records, trains, evaluates, exports, serves, asks and draws, by the commands that it prints.
+
+    What an earlier run finished is not done again.
+
+    Args:
+      work_dir: folder for everything; the results go to `work_dir/seedN`.
+      seed: of the training clips, the initial weights and the augmentation.
+      export_dir: where the model is published.
+
+    Raises:
+      UserError: if a command fails.
+    """
+    started = time.monotonic()
+    begin = stages.Stages(stages.SECONDS).start
+    work = pathlib.Path(work_dir) / f"seed{seed}"
+    work.mkdir(parents=True, exist_ok=True)
+    videos, labels = work / "clips" / "videos", work / "records" / "pairs" / "labels.txt"
+
+    begin("compose the clips")
+    # The lists are written last, one after the other.
+    if not all((work / "clips" / f"{kind}.csv").exists() for kind in ("pairs", "digits")):
+        run(command("make_demo_clips", out=work / "clips", seed=seed))
+
+    begin("write the records")
+    for kind, splits in (("digits", ["train", "validation"]), ("pairs", ["train", "validation", "test"])):
+        for split in splits:
+            csv, out = work / "clips" / f"{kind}.csv", work / "records" / kind
+            run(command("prepare_videos", csv=csv, videos=videos, out=out, split=split, short_side=0))
+
+    begin("train the trunk on single digits")
+    run(_train(work, seed, "c2d_demo", "demo_digits", "digits", "digits"))
+
+    begin("train C2D and non-local C2D")
+    names = ("c2d", "non_local_c2d")
+    seconds = side_by_side({name: _train(work, seed, f"{name}_demo", "demo_clips", "pairs", name) for name in names})
+    # Unless it had been done before and took no time now.
+    if not (work / "seconds.json").exists():
+        files.write_text(work / "seconds.json", json.dumps(seconds))
+
+    begin("evaluate")
+    records = f"{work}/records/pairs/test-*.tfrecord"
+    for name in names:
+        run(
+            command(
+                "evaluate",
+                register=EXPERIMENTS,
+                experiment=f"{name}_demo",
+                model_dir=work / name,
+                input_path=records,
+                clips=3,
+                out=work / name / "test.json",
+            )
+        )
+
+    begin("export")
+    run(
+        command(
+            "export",
+            register=EXPERIMENTS,
+            experiment="non_local_c2d_demo",
+            model_dir=work / "non_local_c2d",
+            export_dir=export_dir,
+            labels=labels,
+        )
+    )
+
+    begin("serve and ask")
+    _serve_and_predict(export_dir, videos, labels)
+
+    begin("draw")
+    run(command("demo_report", work_dir=work))
+    print(f"\nAll of it in {time.monotonic() - started:.0f} s.")
+
+
+def _train(work, seed, experiment, config, records, name):
+    """The command line of a training."""
+    overrides = [f"task.{part}_data.input_path={work}/records/{records}/{part}-*.tfrecord"
+                 for part in ("train", "validation")]  # fmt: skip
+    if records == "pairs":
+        overrides.append(f"task.init_checkpoint={work}/digits")
+    return command(
+        "train",
+        register=EXPERIMENTS,
+        experiment=experiment,
+        config_file=config,
+        mode="train_and_eval",
+        model_dir=work / name,
+        seed=seed,
+        params_override=",".join(overrides),
+    )
+
+
+def _serve_and_predict(base_path, videos, labels):
+    """Starts the server, has it predict one clip of each label over REST and gRPC, and stops it."""
+    name = pathlib.Path(base_path).name
+    arguments = command("serve", model_base_path=base_path, model_name=name, port=0, rest_api_port=0)
+    show(arguments)
+    with running(arguments, stdout=subprocess.PIPE, text=True) as server:
+        ports = {}
+        for line in server.stdout:
+            print(line, end="", flush=True)
+            if line.startswith("ready "):
+                ports = dict(word.split("=", 1) for word in line.split()[1:])
+                break
+        if not ports:
+            raise errors.UserError(f"the server ended with exit code {server.wait()}.")
+        for index, signature in ((0, constants.TF_EXAMPLE_SIGNATURE), (1, constants.DEFAULT_SIGNATURE)):
+            run(
+                command(
+                    "client",
+                    video=videos / f"pairs-test-{index:05}_000000_000001.mp4",
+                    model_name=name,
+                    server=ports["grpc"],
+                    rest=ports["rest"],
+                    labels=labels,
+                    signature=signature,
+                    stride=2,
+                )
+            )

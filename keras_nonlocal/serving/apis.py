@@ -1,0 +1,26 @@
+"""gRPC and TensorFlow Serving's messages, which come with the `serving` extra: all of it is imported from here."""
+
+from keras_nonlocal import errors
+
+with errors.needs_extra("serving"):
+    import grpc
+    from tensorflow_serving.apis import (
+        get_model_metadata_pb2,
+        get_model_status_pb2,
+        model_pb2,
+        model_service_pb2_grpc,
+        predict_pb2,
+        prediction_log_pb2,
+        prediction_service_pb2_grpc,
+    )
+
+__all__ = [
+    "get_model_metadata_pb2",
+    "get_model_status_pb2",
+    "grpc",
+    "model_pb2",
+    "model_service_pb2_grpc",
+    "predict_pb2",
+    "prediction_log_pb2",
+    "prediction_service_pb2_grpc",
+]

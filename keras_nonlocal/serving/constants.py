@@ -1,0 +1,11 @@
+"""Names that exported models, servers and clients agree on; some are TensorFlow Serving's, some ours."""
+
+SAVED_MODEL_FILE = "saved_model.pb"
+WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
+# The graph in a SavedModel that TensorFlow Serving loads, and the signature it calls unless a request names another.
+SERVE_TAG = "serve"
+DEFAULT_SIGNATURE = "serving_default"
+# What our exports add: encoded videos as input, and the outputs of either signature.
+TF_EXAMPLE_SIGNATURE = "tf_example"
+PROBABILITIES = "probabilities"
+LOGITS = "logits"

@@ -1,0 +1,131 @@
+"""Detectors with a non-local block in res4 train and are evaluated by tfm's own tasks."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+from official.core import exp_factory
+from official.vision.configs import retinanet
+from official.vision.data.tf_example_builder import TfExampleBuilder
+from sklearn.datasets import load_digits
+
+from keras_nonlocal.tfm import evaluate, train
+from keras_nonlocal.tfm.backbones import configs
+
+SIZE, DIGIT = 128, 48
+
+
+def write_records(path, count, seed=0):
+    """Images of two handwritten digits with their boxes, classes and masks, as tfm reads COCO."""
+    digits = load_digits()
+    generator = np.random.default_rng(seed)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for index in range(count):
+            image = generator.integers(60, 100, (SIZE, SIZE, 3), dtype=np.uint8)
+            boxes, masks, classes = [], [], []
+            for corner in range(2):
+                chosen = int(generator.integers(len(digits.images)))
+                digit = cv2.resize(digits.images[chosen], (DIGIT, DIGIT)) > 6
+                y, x = generator.integers(0, SIZE // 2 - DIGIT, 2) + (SIZE // 2) * corner
+                mask = np.zeros((SIZE, SIZE), np.uint8)
+                mask[y : y + DIGIT, x : x + DIGIT] = digit
+                image[mask > 0] = 230
+                rows, columns = np.nonzero(mask)
+                boxes.append([rows.min(), columns.min(), rows.max() + 1, columns.max() + 1])
+                masks.append(mask)
+                classes.append(int(digits.target[chosen]) + 1)
+            ymin, xmin, ymax, xmax = (np.array(boxes) / SIZE).T.tolist()
+            builder = TfExampleBuilder()
+            builder.add_image_matrix_feature(image, image_source_id=str(index).encode())
+            builder.add_boxes_feature(xmin, xmax, ymin, ymax, classes)
+            builder.add_instance_mask_matrices_feature(np.array(masks))
+            builder.add_ints_feature("image/object/is_crowd", [0, 0])
+            writer.write(builder.example.SerializeToString())
+
+
+@pytest.mark.slow
+def test_the_paper_s_mask_rcnn_trains_and_is_evaluated(tmp_path, capsys):
+    write_records(tmp_path / "train.tfrecord", 4)
+    params = exp_factory.get_exp_config("paper_nl_mask_rcnn_r50_1_coco")
+    data = {"input_path": str(tmp_path / "train.tfrecord"), "global_batch_size": 2}
+    params.override({
+        "runtime": {"distribution_strategy": "one_device", "num_gpus": 0},
+        "task": {
+            "model": {"num_classes": 11, "input_size": [SIZE, SIZE, 3]},
+            "train_data": {**data, "shuffle_buffer_size": 4},
+            "validation_data": data,
+            "annotation_file": None,
+        },
+        "trainer": {
+            "train_steps": 4, "validation_steps": 2, "validation_interval": 4, "checkpoint_interval": 4,
+            "summary_interval": 4, "steps_per_loop": 2,
+        },
+    })  # fmt: skip
+    metrics = train.run(params, "train_and_eval", str(tmp_path / "run"), seed=0)
+    assert all(0 <= metrics[name] <= 1 for name in ("AP", "mask_AP")) and metrics["step"] == 4
+    lines = capsys.readouterr().out.splitlines()
+    losses = [float(line.split("loss ")[1].split()[0]) for line in lines if line.startswith("train  ")]
+    assert len(losses) == 2 and np.isfinite(losses).all()
+    assert any(line.startswith("eval") and " mask_AP " in line for line in lines)
+    checkpoint = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(tmp_path / "run")))
+    out = [name for name in checkpoint.get_variable_to_shape_map()
+           if "non_local/out/kernel/.ATTRIBUTES" in name and "optimizer" not in name]  # fmt: skip
+    assert len(out) >= 1 and all(np.abs(checkpoint.get_tensor(name)).max() > 0 for name in out), "W_z starts at zero"
+    write_records(tmp_path / "test.tfrecord", 3)
+    result = evaluate.evaluate("paper_nl_mask_rcnn_r50_1_coco", str(tmp_path / "run"), str(tmp_path / "test.tfrecord"))
+    assert all(0 <= result[name] <= 1 for name in ("AP", "mask_AP"))
+    assert {"AP", "mask_AP50"} < set(result["metrics"]) and result["parameters"] > 40e6
+
+
+@exp_factory.register_config_factory("tiny_retinanet")
+def tiny_retinanet():
+    """tfm's RetinaNet on COCO, small and fast enough to learn three images by heart."""
+    params = retinanet.retinanet_resnetfpn_coco()
+    network = configs.NonLocalResNet(model_id=10, depth_multiplier=0.25, non_local=configs.Placement(res4=(0,)))
+    params.task.model.backbone = configs.Backbone(non_local_resnet=network)
+    data = {"global_batch_size": 2, "dtype": "float32"}
+    params.override({
+        "runtime": {"distribution_strategy": "one_device", "mixed_precision_dtype": None, "num_gpus": 0},
+        "task": {
+            "init_checkpoint": None, "annotation_file": None,
+            "model": {
+                "num_classes": 11, "input_size": [SIZE // 2, SIZE // 2, 3], "max_level": 5,
+                "head": {"num_convs": 1, "num_filters": 16}, "decoder": {"fpn": {"num_filters": 16}},
+                "norm_activation": {"norm_momentum": 0.8},
+            },
+            "train_data": {
+                **data, "global_batch_size": 3, "shuffle_buffer_size": 4,
+                "parser": {"aug_rand_hflip": False, "aug_scale_min": 1.0, "aug_scale_max": 1.0},
+            },
+            "validation_data": data,
+        },
+        "trainer": {
+            "train_steps": 100, "validation_steps": 1, "validation_interval": 50, "checkpoint_interval": 50,
+            "summary_interval": 50, "steps_per_loop": 50,
+            "optimizer_config": {
+                "warmup": {"type": None}, "learning_rate": {"type": "constant", "constant": {"learning_rate": 0.01}},
+            },
+        },
+    })  # fmt: skip
+    return params
+
+
+@pytest.mark.slow
+def test_a_retinanet_learns_and_its_average_precision_is_reported(tmp_path, capsys):
+    write_records(tmp_path / "all.tfrecord", 3)
+    params = tiny_retinanet()
+    data = {"input_path": str(tmp_path / "all.tfrecord")}
+    params.override({"task": {"train_data": data, "validation_data": data}})
+    train.run(params, "train_and_eval", str(tmp_path / "run"), seed=0)
+    best = json.loads((tmp_path / "run" / "best" / "info.json").read_text())
+    # One step of validation is two images; a test takes all three, the last in a batch of its own.
+    result = evaluate.evaluate("tiny_retinanet", str(tmp_path / "run"))
+    assert result["metrics"] == ["AP", "AP50", "AP75"] and result["best_metric"] == "AP"
+    assert best["AP"] > 0.5 and result["AP"] > 0.5 and result["AP50"] > 0.9, "learned by heart"
+    assert f"eval      100  AP {result['AP']:.4g}  AP50 " in capsys.readouterr().out
+    assert evaluate.summary(result).startswith(f"AP {result['AP']:.4g}  AP50 ")
+    write_records(tmp_path / "others.tfrecord", 3, seed=7)
+    others = evaluate.evaluate("tiny_retinanet", str(tmp_path / "run"), str(tmp_path / "others.tfrecord"))
+    assert others["AP"] < result["AP"] - 0.2, "images that it has not seen"
