@@ -136,6 +136,7 @@ def test_auto_picks_by_size():
     assert picked("embedded_gaussian", (None, 784, 196)) == "one_piece"
     assert picked("embedded_gaussian", (None, 3136, 784)) == "chunked"  # a batch of 8 would pass the 64 MiB
     assert picked("embedded_gaussian", (1, None, None)) == "chunked"
+    assert picked("embedded_gaussian", (1, 784, None)) == picked("embedded_gaussian", (1, None, 196)) == "chunked"
     assert picked("dot_product", (1, None, None), 512) == "associated"
     assert picked("concatenation", (None, 784, 784)) == "dense"
     assert picked("concatenation", (1, None, None)) == "sorted"

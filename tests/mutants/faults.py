@@ -36,6 +36,7 @@ TESTS = {
     "layers/convolutions.py": ("tests/test_convolutions.py",),
     "layers/batch_norm.py": ("tests/test_batch_norm.py", "tests/test_layers.py"),
     "layers/flavour.py": ("tests/test_layers.py", "tests/conformance/test_frozen.py"),
+    "layers/folding.py": ("tests/test_surgery.py",),
     "layers/": ("tests/test_layers.py", "tests/conformance"),
     "tfm/layers.py": ("tests/test_layers.py", "tests/test_batch_norm.py", SAVED),
     "surgery/": ("tests/test_surgery.py",),
@@ -61,6 +62,7 @@ BATCH_NORM = "layers/batch_norm.py"
 FLAVOUR = "layers/flavour.py"
 CONVOLUTIONS = "layers/convolutions.py"
 FOLDING = "surgery/folding.py"
+NORM_FOLDING = "layers/folding.py"
 
 FAULTS = (
     # The forms and their dense definition.
@@ -403,7 +405,7 @@ FAULTS = (
     Fault(CONVOLUTIONS, "tf.maximum(total, 0)", "total", "a negative padding where sizes are not known"),
     Fault(CONVOLUTIONS, "(size - k) // stride + 1", "size // stride", "lengths without the kernel's"),
     # Folding.
-    Fault(FOLDING, "np.sqrt(variance + norm.epsilon)", "np.sqrt(variance)", "epsilon is left out"),
-    Fault(FOLDING, "(bias - mean) * scale + beta", "bias - mean * scale + beta", "the bias is not scaled"),
+    Fault(NORM_FOLDING, "np.sqrt(variance + norm.epsilon)", "np.sqrt(variance)", "epsilon is left out"),
+    Fault(NORM_FOLDING, "(bias - mean) * scale + beta", "bias - mean * scale + beta", "the bias is not scaled"),
     Fault(FOLDING, "users[id(x)] > 1 or", "", "a convolution that others use is changed"),
 )
