@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 
 FUZZ_CASES ?= 20000
 
-.PHONY: demo test fuzz lint
+.PHONY: demo test fuzz mutants lint
 
 demo: $(VENV)/installed-demo
 	$(RUN) training/demo.py --work_dir=demo_work --seed=$(SEED)
@@ -17,6 +17,10 @@ test: $(VENV)/installed-test
 # The parsers of files and requests from outside, longer than `make test` does.
 fuzz: $(VENV)/installed-test
 	FUZZ_CASES=$(FUZZ_CASES) $(RUN) -m pytest -q --timeout=0 tests/fuzz
+
+# Faults put into the package one at a time: which tests notice? MUTANTS=--first only asks whether any does.
+mutants: $(VENV)/installed-test
+	$(RUN) tests/mutants/run.py $(MUTANTS)
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .

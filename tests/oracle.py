@@ -57,10 +57,12 @@ def block(
         theta = _project(example, weights, "theta") if embedded else example
 
         y_example = np.zeros((*positions, g.shape[-1]))
-        rows = {}
+        rows, keys_of = {}, {}
+        for j in np.ndindex(*key_valid.shape):
+            keys_of.setdefault(_set_of(j, extent, group_frames), []).append(j)
         for i in np.ndindex(*positions):
             own_set = _set_of(i, extent, group_frames)
-            keys = [j for j in np.ndindex(*key_valid.shape) if _set_of(j, extent, group_frames) == own_set]
+            keys = keys_of[own_set]
             row = _attention_row(pairwise, theta[i], phi, keys, key_valid, weights.get("w_f"), scale)
             for weight, j in zip(row, keys, strict=True):
                 y_example[i] += weight * g[j]  # Eq. 1
@@ -89,7 +91,7 @@ def _attention_row(pairwise, theta_i, phi, keys, key_valid, w_f, scale):
     if pairwise in SOFTMAX_FORMS:
         if scale and pairwise == "embedded_gaussian":
             scores = scores / np.sqrt(len(theta_i))
-        f = np.where(valid, np.exp(scores - scores[valid].max()), 0.0)
+        f = np.exp(np.where(valid, scores, -np.inf) - scores[valid].max())
         return f / f.sum()
     return np.where(valid, scores, 0.0) / valid.sum()
 

@@ -1,6 +1,7 @@
 """Every evaluation of the operation against its definition in float64, and what it builds while it runs."""
 
 import blocks
+import covering
 import numpy as np
 import oracle
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from keras_nonlocal.ops import attend, limits, pairwise, relu_sums
 
 FAST = [(form, name) for form in pairwise.FORMS for name in attend.implementations(pairwise.get(form))[2:]]
+FAST_NAMES = tuple(dict.fromkeys(name for _, name in FAST))
 # Each evaluation with one form.
 EACH = list({name: (form, name) for form, name in FAST}.values())
 
@@ -31,7 +33,9 @@ def operands(form, sizes, dtype="float64", masked=False, magnitude=1.0, seed=0):
     channels = 1 if form == "concatenation" else 5
     theta, phi = (magnitude * generator.normal(size=(batch, n, channels)) for n in (queries, keys))
     g, w_out = generator.normal(size=(batch, keys, 6)), generator.normal(size=(6, 7))
-    key_mask = tf.constant(generator.random((batch, keys)) > 0.4) if masked else None
+    valid = generator.random((batch, keys)) > 0.4
+    valid[1:2] = False  # an example without any valid key, where there are several
+    key_mask = tf.constant(valid) if masked else None
     return *(tf.constant(x, dtype) for x in (theta, phi, g)), key_mask, tf.constant(w_out, dtype)
 
 
@@ -52,16 +56,25 @@ def same(found, expected, tolerance):
         blocks.close(one, other, tolerance)
 
 
+def each_form(names=FAST_NAMES, **values):
+    """Every form with its evaluations, and more arguments."""
+
+    def legal(form, name, **_):
+        return name in attend.implementations(pairwise.get(form))
+
+    return covering.parametrize(legal, form=tuple(pairwise.FORMS), name=names, **values)
+
+
+SIZES = ((1, 1, 1), (3, 7, 5), (2, 29, 12), (9, 4, 3), (4, 19, 3), (1, 17, 70))
+
+
 @pytest.mark.usefixtures("small_chunks")
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "graph"])
-@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
-@pytest.mark.parametrize("sizes", [(1, 1, 1), (3, 7, 5), (2, 29, 12), (9, 4, 3), (1, 17, 70)], ids=str)
-@pytest.mark.parametrize(("form", "name"), FAST)
-def test_equals_the_definition(form, name, sizes, masked, compiled):
+@each_form(sizes=SIZES, masked=(False, True), compiled=(False, True), multiplied_out=(False, True))
+def test_equals_the_definition(form, name, sizes, masked, compiled, multiplied_out):
     *most, w_out = operands(form, sizes, masked=masked)
+    most += [w_out] if multiplied_out else []
     run = tf.function(outputs) if compiled else outputs
     same(run(form, name, *most), outputs(form, "dense", *most), 1e-12)
-    same(run(form, name, *most, w_out), outputs(form, "dense", *most, w_out), 1e-12)
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -76,9 +89,7 @@ def test_equals_the_definition_anywhere(data):
 
 
 @pytest.mark.usefixtures("small_chunks")
-@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
-@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
-@pytest.mark.parametrize(("form", "name"), [*FAST, *((form, "auto") for form in pairwise.FORMS)])
+@each_form((*FAST_NAMES, "auto"), masked=(False, True), jit_compile=(False, True))
 def test_sizes_unknown_until_run_time(form, name, masked, jit_compile):
     theta, phi, g, key_mask, w_out = operands(form, (3, 19, 11), masked=masked)
 
@@ -125,6 +136,7 @@ def test_auto_picks_by_size():
     assert picked("embedded_gaussian", (None, 784, 196)) == "one_piece"
     assert picked("embedded_gaussian", (None, 3136, 784)) == "chunked"  # a batch of 8 would pass the 64 MiB
     assert picked("embedded_gaussian", (1, None, None)) == "chunked"
+    assert picked("embedded_gaussian", (1, 784, None)) == picked("embedded_gaussian", (1, None, 196)) == "chunked"
     assert picked("dot_product", (1, None, None), 512) == "associated"
     assert picked("concatenation", (None, 784, 784)) == "dense"
     assert picked("concatenation", (1, None, None)) == "sorted"
@@ -154,6 +166,16 @@ def test_no_matrix_of_all_pairs_is_built(form):
 
     assert largest("dense") >= positions**2
     assert largest("auto") <= positions**2 / 16
+
+
+@pytest.mark.parametrize(("elements", "queries"), [(2**20, 2**15), (2**26, 2**7)])
+def test_chunks_keep_to_their_limits(elements, queries, monkeypatch):
+    """Of a chunk's matrix against 8192 keys, 2**20 numbers both times."""
+    sizes = limits.Limits(matrix_bytes=0, forward_bytes=4 * elements, backward_bytes=4 * elements, queries=queries)
+    monkeypatch.setitem(limits.BY_DEVICE, "CPU", sizes)
+    specs = [tf.TensorSpec([1, 8192, 8])] * 3
+    function = tf.function(lambda *x: outputs("gaussian", "chunked", *x)).get_concrete_function(*specs)
+    assert max(_sizes_in(function.graph)) == 2**20
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -201,9 +223,7 @@ def test_forward_mode(form, name):
 
 
 @pytest.mark.usefixtures("small_chunks")
-@pytest.mark.parametrize("unknown", [False, True], ids=["", "unknown"])
-@pytest.mark.parametrize("sizes", [(0, 7, 5), (2, 0, 5), (2, 7, 0)], ids=str)
-@pytest.mark.parametrize(("form", "name"), EACH)
+@each_form(sizes=((0, 7, 5), (2, 0, 5), (2, 7, 0)), unknown=(False, True))
 def test_nothing_to_sum(form, name, sizes, unknown):
     """No examples, no queries, or no keys, over which a sum is zero."""
     *most, w_out = operands(form, sizes)
@@ -261,8 +281,7 @@ def test_sorted_sums_do_not_hide_what_is_not_finite(value):
 
 
 @pytest.mark.usefixtures("small_chunks")
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize(("form", "name"), FAST)
+@each_form(dtype=("float16", "bfloat16"))
 def test_sixteen_bits(form, name, dtype):
     theta, phi, g, key_mask, w_out = operands(form, (2, 29, 12), masked=True)
     sixteen = [tf.cast(x, dtype) for x in (theta, phi, g)]
@@ -271,6 +290,18 @@ def test_sixteen_bits(form, name, dtype):
     exact = [tf.cast(x, "float64") for x in sixteen]
     expected = outputs(form, "dense", *exact, key_mask, tf.cast(tf.cast(w_out, dtype), "float64"))
     same([tf.cast(x, "float64") for x in found], expected, {"float16": 1e-2, "bfloat16": 8e-2}[dtype])
+
+
+@each_form(("dense", *FAST_NAMES))
+def test_sums_beyond_float16(form, name):
+    """2048 products of 64, which divided by their number are small again."""
+    channels = 1 if form == "concatenation" else 5
+    operands = tf.ones([1, 3, channels]), 8 * tf.ones([1, 2048, channels]), 8 * tf.ones([1, 2048, 2])
+    found, exact = (
+        attend.attend(pairwise.get(form), *(tf.cast(x, dtype) for x in operands), implementation=name)
+        for dtype in ("float16", "float64")
+    )
+    blocks.close(tf.cast(found, "float64"), exact, 2**-9)
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -296,10 +327,7 @@ def test_large_scores_are_not_rounded(name, dtype):
 
 
 @pytest.mark.usefixtures("small_chunks")
-@pytest.mark.parametrize("flavour", blocks.FLAVOURS)
-@pytest.mark.parametrize("pool_before", [True, False], ids=["pool_before", "pool_after"])
-@pytest.mark.parametrize("extent", ["spacetime", "space", "time"])
-@pytest.mark.parametrize(("form", "name"), FAST)
+@each_form(flavour=blocks.FLAVOURS, extent=("spacetime", "space", "time"), pool_before=(True, False))
 def test_layer_equals_the_equations(flavour, form, name, extent, pool_before):
     kwargs = dict(pairwise=form, extent=extent, pool_size=(2, 2, 1), pool_before_projection=pool_before)
     layer, weights = blocks.make_random(flavour, 3, implementation=name, dtype="float64", **kwargs)
@@ -309,8 +337,7 @@ def test_layer_equals_the_equations(flavour, form, name, extent, pool_before):
 
 
 @pytest.mark.usefixtures("small_chunks")
-@pytest.mark.parametrize("flavour", blocks.FLAVOURS)
-@pytest.mark.parametrize(("form", "name"), FAST)
+@each_form(flavour=blocks.FLAVOURS)
 def test_layer_gradients_are_those_of_the_definition(flavour, form, name):
     """Of x and of every weight."""
     layer, weights = blocks.make_random(flavour, 2, pairwise=form, implementation=name, dtype="float64")

@@ -5,6 +5,7 @@ import functools
 import itertools
 
 import blocks
+import covering
 import keras
 import numpy as np
 import pytest
@@ -19,11 +20,6 @@ from keras_nonlocal.layers.non_local import EXTENTS
 
 FORMS = blocks.FORMS
 SOFTMAX_FORMS = ("gaussian", "embedded_gaussian")
-# Where the form hardly matters: one of each normaliser in the default run.
-FEW_FORMS = [
-    pytest.param(form, marks=() if form in ("embedded_gaussian", "concatenation") else pytest.mark.slow)
-    for form in FORMS
-]
 # Float64 against float64 loops in another order of summation.
 EXACT = 1e-12
 FLOAT32 = 2e-6
@@ -83,13 +79,62 @@ def _variations():
 
 
 def _case_id(case):
-    extra = [f"{key}={value}" for key, value in case["kwargs"].items() if key != "pairwise"]
+    defaults = blocks.make("keras", case["rank"]).get_config() | {"pairwise": None}
+    extra = [str(value) if value in FORMS else f"{key}={value}" for key, value in case["kwargs"].items()
+             if value != defaults[key]]  # fmt: skip
     extra += [f"{key}={case[key]}" for key in ("mask", "training", "positions") if case[key]]
     extra += ["1_channel"] if case["channels"] == 1 else []
-    return "-".join([f"{case['rank']}d", case["kwargs"]["pairwise"], *extra]).replace(" ", "")
+    return "-".join([f"{case['rank']}d", *extra]).replace(" ", "")
 
 
-CASES = [*_grid(), *_variations()]
+POOLS = {
+    "default": {1: 2, 2: 2, 3: (1, 2, 2)},
+    "none": dict.fromkeys((1, 2, 3)),
+    "uneven": {1: 3, 2: (1, 3), 3: (2, 1, 3)},
+}
+VALUES = {
+    "rank": (1, 2, 3),
+    "form": FORMS,
+    "pool": tuple(POOLS),
+    "pool_before_projection": (True, False),
+    "extent": EXTENTS[3],
+    "grouped": (False, True),
+    "mask": (None, "positions", "frames"),
+    "training": (False, True),
+    "norm": ("batch_norm", None),
+    "scale": (True, False),
+    "inner_channels": (None, 1, 9),
+    "use_bias": (True, False),
+    "use_out_bias": (True, False),
+    "norm_epsilon": (1e-5, 0.1),
+    "channels": (blocks.CHANNELS, blocks.CHANNELS, blocks.CHANNELS, 1),  # rarely one, which hides much
+}
+
+
+def _exists(rank, pool, extent, grouped, mask, **_):
+    """One word is left for what is the same in one rank, and groups need whole frames of a time axis."""
+    if rank < 3 and (extent != "spacetime" or mask == "frames"):
+        return False
+    return not grouped or rank != 2 and extent != "space" and POOLS[pool][rank] in (None, (1, 2, 2))
+
+
+def _pairwise():
+    """Cases in which every two values of two arguments meet."""
+    for row in covering.array(_exists, **VALUES):
+        arguments = dict(zip(VALUES, row, strict=True))
+        rank, form, pool, grouped = (arguments.pop(name) for name in ("rank", "form", "pool", "grouped"))
+        arguments |= {"pool_size": POOLS[pool][rank], "group_frames": 3 if grouped else None}
+        positions = {1: (6,), 3: (6, 2, 3)}[rank] if grouped else None
+        yield _case(rank, form, positions=positions, **arguments)
+
+
+QUICK = list(_pairwise())
+CASES = [*QUICK, *_grid(), *_variations()]
+each_case = pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=f"{i}-{_case_id(case)}", marks=() if i < len(QUICK) else pytest.mark.slow)
+     for i, case in enumerate(CASES)],
+)  # fmt: skip
 
 
 def _case_data(case):
@@ -102,17 +147,17 @@ def _oracle(case, x, weights, mask):
     return blocks.oracle_block(x, weights, case["rank"], mask, case["training"], **case["kwargs"])
 
 
-def _same_as_spacetime(case):
-    return case["rank"] < 3 and case["kwargs"].get("extent", "spacetime") != "spacetime"
+def test_every_two_values_meet_in_the_quick_cases():
+    met = set().union(*map(covering.meetings, covering.array(_exists, **VALUES)))
+    bound = ("rank", "pool", "extent", "grouped", "mask")  # what _exists looks at
+    some = [dict(zip(bound, row, strict=True)) for row in itertools.product(*(VALUES[name] for name in bound))]
+    for (i, one), (j, other) in itertools.combinations(enumerate(VALUES), 2):
+        for a, b in itertools.product(VALUES[one], VALUES[other]):
+            if any(_exists(**{**row, one: a, other: b}) for row in some):
+                assert ((i, a), (j, b)) in met, (one, a, other, b)
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id=_case_id(case), marks=pytest.mark.slow if _same_as_spacetime(case) else ())
-        for case in CASES
-    ],
-)
+@each_case
 def test_equals_the_equations(case):
     x, mask = _case_data(case)
     # Keras adds 1e-7 to the number of positions it averages a masked batch over.
@@ -149,16 +194,7 @@ def _folded(mask, rank, extent="spacetime", group_frames=None, **_):
     return mask.reshape(mask.shape[0], sets, -1)
 
 
-# Finite differences of the oracle: slow, so in the default run every form, extent, order and mask is met, but not
-# each with each.
-def _some(cases, step):
-    return [
-        pytest.param(case, id=_case_id(case), marks=() if i % step == 0 else pytest.mark.slow)
-        for i, case in enumerate(cases)
-    ]
-
-
-@pytest.mark.parametrize("case", _some(CASES, 5))
+@each_case
 def test_gradients_are_slopes_of_the_equations(case):
     """The slope of sum(z * r) along random directions, of all arguments together and of each apart."""
     x, mask = _case_data(case)
@@ -189,18 +225,16 @@ def test_gradients_are_slopes_of_the_equations(case):
 # --- the identity at the start -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
-@pytest.mark.parametrize("norm", ["batch_norm", None])
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("rank", [1, 2, 3])
+@covering.parametrize(
+    flavour=blocks.FLAVOURS, rank=(1, 2, 3), form=FORMS, norm=("batch_norm", None), training=(False, True)
+)
 def test_starts_as_the_identity_to_the_last_bit(flavour, rank, form, norm, training):
     layer = blocks.make(flavour, rank, pairwise=form, norm=norm)
     x = blocks.inputs(rank).astype("float32") * 100
     np.testing.assert_array_equal(layer(x, training=training), x)
 
 
-@pytest.mark.parametrize("norm", ["batch_norm", None])
-@pytest.mark.parametrize("form", FORMS)
+@covering.parametrize(flavour=blocks.FLAVOURS, form=FORMS, norm=("batch_norm", None))
 def test_is_not_dead(flavour, form, norm):
     """What starts at zero gets a gradient, and after one step of it the block is not the identity and all else does."""
     layer = blocks.make(flavour, 2, pairwise=form, norm=norm, kernel_initializer="glorot_uniform")
@@ -229,8 +263,7 @@ def test_is_not_dead(flavour, form, norm):
 # --- symmetries --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("rank", [1, 2, 3])
+@covering.parametrize(flavour=blocks.FLAVOURS, rank=(1, 2, 3), form=FORMS)
 def test_positions_can_be_permuted(flavour, rank, form):
     layer, _ = blocks.make_random(flavour, rank, pairwise=form, pool_size=None, dtype="float64")
     x = blocks.inputs(rank)
@@ -271,8 +304,7 @@ def test_any_padding_takes_no_part(data, flavour, form):
         blocks.close(z[:, valid], layer(x[:, valid]), 1e-10)
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("rank", [1, 2, 3])
+@covering.parametrize(flavour=blocks.FLAVOURS, rank=(1, 2, 3), form=FORMS)
 def test_examples_do_not_see_each_other(flavour, rank, form):
     layer, _ = blocks.make_random(flavour, rank, pairwise=form, dtype="float64")
     x = blocks.inputs(rank, batch=3)
@@ -283,9 +315,7 @@ def test_examples_do_not_see_each_other(flavour, rank, form):
 # --- masks -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
-@pytest.mark.parametrize("before", [True, False], ids=["pool_before", "pool_after"])
-@pytest.mark.parametrize("form", FORMS)
+@covering.parametrize(flavour=blocks.FLAVOURS, form=FORMS, before=(True, False), training=(False, True))
 def test_padding_can_hold_anything(flavour, form, before, training):
     """NaN and Inf where the mask is False change no value and no gradient where it is True."""
     x = blocks.inputs(3)
@@ -312,9 +342,7 @@ def test_padding_can_hold_anything(flavour, form, before, training):
         assert np.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
-@pytest.mark.parametrize("extent", EXTENTS[3])
-@pytest.mark.parametrize("form", FORMS)
+@covering.parametrize(flavour=blocks.FLAVOURS, form=FORMS, extent=EXTENTS[3], training=(False, True))
 def test_padded_frames_equal_cropped_frames(flavour, form, extent, training):
     x = blocks.inputs(3, positions=(5, 4, 4))
     frames = 3
@@ -442,8 +470,7 @@ def test_space_is_every_frame_by_itself(flavour, form):
         blocks.close(attention[:, t], frame_attention, EXACT)
 
 
-@pytest.mark.parametrize("pool", [1, 2])
-@pytest.mark.parametrize("form", FORMS)
+@covering.parametrize(flavour=blocks.FLAVOURS, form=FORMS, pool=(1, 2))
 def test_time_is_every_pixel_by_itself(flavour, form, pool):
     layer, weights = blocks.make_random(
         flavour, 3, pairwise=form, extent="time", pool_size=(pool, 2, 2), dtype="float64"
@@ -456,8 +483,7 @@ def test_time_is_every_pixel_by_itself(flavour, form, pool):
         blocks.close(attention[:, h * x.shape[3] + w], pixel_attention, EXACT)
 
 
-@pytest.mark.parametrize("extent", ["spacetime", "time"])
-@pytest.mark.parametrize("form", FORMS)
+@covering.parametrize(flavour=blocks.FLAVOURS, form=FORMS, extent=("spacetime", "time"))
 def test_groups_of_frames_are_clips_by_themselves(flavour, form, extent):
     layer, weights = blocks.make_random(flavour, 3, pairwise=form, extent=extent, group_frames=2, dtype="float64")
     twin, x = _twin(layer, weights, flavour, 3, extent=extent), blocks.inputs(3)
@@ -467,16 +493,17 @@ def test_groups_of_frames_are_clips_by_themselves(flavour, form, extent):
 # --- attention ---------------------------------------------------------------------------------------------------
 
 
-SETTINGS = [
-    pytest.param(rank, extent, group, id=f"{rank}d-{extent}" + (f"-group_frames={group}" if group else ""))
-    for rank in (1, 2, 3)
-    for extent in EXTENTS[rank]
-    for group in ((None, 2) if rank == 3 and extent != "space" else (None,))
-]
+def _settings(**more):
+    """Every rank, extent and group of frames there is, and more arguments."""
+
+    def legal(rank, extent, group_frames, **_):
+        return extent in EXTENTS[rank] and (not group_frames or rank == 3 and extent != "space")
+
+    values = dict(rank=(1, 2, 3), extent=EXTENTS[3], group_frames=(None, 2), flavour=blocks.FLAVOURS)
+    return covering.parametrize(legal, **values, **more)
 
 
-@pytest.mark.parametrize("form", FEW_FORMS)
-@pytest.mark.parametrize("rank, extent, group_frames", SETTINGS)
+@_settings(form=FORMS)
 def test_attention_shape_is_known_beforehand(flavour, rank, extent, group_frames, form):
     layer, _ = blocks.make_random(flavour, rank, pairwise=form, extent=extent, group_frames=group_frames)
     x = blocks.inputs(rank).astype("float32")
@@ -529,24 +556,21 @@ def test_output_can_be_rebuilt_from_the_attention(flavour, form):
 # --- shapes that are not known, and odd ones -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", FEW_FORMS)
-@pytest.mark.parametrize("rank, extent, group_frames", SETTINGS)
-def test_sizes_unknown_until_run_time(flavour, rank, extent, group_frames, form):
+@_settings(form=FORMS, masked=(False, True))
+def test_sizes_unknown_until_run_time(flavour, rank, extent, group_frames, form, masked):
     kwargs = {"pairwise": form, "extent": extent, "group_frames": group_frames}
     layer, weights = blocks.make_random(flavour, rank, **kwargs)
-    spec = tf.TensorSpec([None] * (rank + 1) + [blocks.CHANNELS], "float32")
-    mask_spec = tf.TensorSpec([None] * (rank + 1), "bool")
-    plain = tf.function(layer, input_signature=[spec]) if form == "embedded_gaussian" else None
-    masked = tf.function(lambda x, mask: layer(x, mask=mask), input_signature=[spec, mask_spec])
+    unknown = [None] * (rank + 1)
+    signature = [tf.TensorSpec([*unknown, blocks.CHANNELS], "float32"), tf.TensorSpec(unknown, "bool")]
+    run = tf.function(lambda x, mask: layer(x, mask=mask if masked else None), input_signature=signature)
     for positions in (blocks.POSITIONS[rank], (6, 4, 2)[-rank:]):
         x = blocks.inputs(rank, positions=positions).astype("float32")
         mask = blocks.random_mask(x.shape[:-1])
-        blocks.close(masked(x, mask), blocks.oracle_block(x, weights, rank, mask, **kwargs)[0], FLOAT32)
-        if plain:
-            blocks.close(plain(x), blocks.oracle_block(x, weights, rank, **kwargs)[0], FLOAT32)
+        expected, _ = blocks.oracle_block(x, weights, rank, mask if masked else None, **kwargs)
+        blocks.close(run(x, mask), expected, FLOAT32)
 
 
-@pytest.mark.parametrize("rank, extent, group_frames", SETTINGS)
+@_settings()
 def test_no_examples(flavour, rank, extent, group_frames):
     layer, _ = blocks.make_random(flavour, rank, extent=extent, group_frames=group_frames)
     x = blocks.inputs(rank, batch=0).astype("float32")
@@ -556,6 +580,13 @@ def test_no_examples(flavour, rank, extent, group_frames):
     z, attention = layer(x, return_attention_scores=True)
     assert tuple(attention.shape) == layer.attention_shape(x.shape)
     assert tuple(layer(x, mask=np.ones(x.shape[:-1], bool)).shape) == x.shape
+
+
+def test_no_positions(flavour):
+    layer, _ = blocks.make_random(flavour, 1)
+    x = blocks.inputs(1, positions=(0,)).astype("float32")
+    for call in (layer, tf.function(layer, input_signature=[tf.TensorSpec([None, None, blocks.CHANNELS], "float32")])):
+        assert tuple(call(x).shape) == x.shape
 
 
 def test_groups_that_do_not_divide(flavour):
@@ -599,6 +630,19 @@ def test_huge_logits(flavour, form):
     sources = blocks.trainable(blocks.variables(layer))
     for name, gradient in blocks.gradients(layer, x.astype("float32"), sources, np.ones(x.shape)).items():
         assert np.isfinite(gradient).all(), name
+
+
+@pytest.mark.parametrize("implementation", ["dense", "one_piece", "chunked"])
+def test_no_logit_is_lower_than_that_of_padding(flavour, implementation):
+    """Logits near -3e4 for every valid key."""
+    kwargs = {"pool_size": None, "implementation": implementation}
+    layer, weights = blocks.make_random(flavour, 1, channels=2, inner_channels=2, **kwargs)
+    for name, sign in (("theta", -1), ("phi", 1)):
+        weights[f"{name}/kernel"], weights[f"{name}/bias"] = sign * np.eye(2), np.zeros(2)
+    blocks.assign(layer, weights)
+    x, mask = np.array([[[200.0, 100.0], [150.0, 180.0], [0.0, 0.0]]]), np.array([[True, True, False]])
+    expected, _ = blocks.oracle_block(x, weights, 1, mask, pool_size=None)
+    blocks.close(layer(x.astype("float32"), mask=mask), expected, FLOAT32)
 
 
 @pytest.mark.parametrize("form", SOFTMAX_FORMS)
@@ -652,6 +696,9 @@ def test_config_holds_every_argument(flavour, rank):
         if isinstance(value, (int, float, str, tuple)) and name != "dtype":
             assert layer.get_config()[name] == value
     assert blocks.make(flavour, rank, norm=None).get_config()["norm"] is None
+    for name, other in itertools.permutations(("use_bias", "use_out_bias")):
+        config = blocks.make(flavour, rank, **{name: False}).get_config()
+        assert (config[name], config[other]) == (False, True)
     saving = module.saving if flavour == "keras" else module.utils
     again = saving.deserialize_keras_object(saving.serialize_keras_object(layer))
     assert again.get_config() == layer.get_config()

@@ -19,6 +19,9 @@ class Case:
     positions: tuple
     masked: bool = False
 
+    def __str__(self):
+        return self.name
+
     def layer(self, flavour, **kwargs):
         return blocks.make(flavour, self.rank, **self.kwargs, **kwargs)
 

@@ -3,6 +3,7 @@
 import blocks
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 import ways
 
@@ -19,13 +20,16 @@ def _model(flavour, **kwargs):
 
 
 def _moved(model, layer):
-    """The names of those of the layer's variables that a step of training moves."""
+    """The names of those of the layer's variables that a step of training by hand moves, which takes no graph."""
     generator = np.random.default_rng(0)
     model.set_weights([np.abs(generator.normal(size=w.shape)) + 0.1 for w in model.get_weights()])
     before = [weight.numpy() for weight in layer.weights]
-    model.compile("sgd", "mse")
-    shape = (16, *model.input_shape[1:])
-    model.fit(generator.normal(3, 1, shape), generator.normal(size=(16, *model.output_shape[1:])), verbose=0)
+    x = generator.normal(3, 1, (4, *model.input_shape[1:])).astype("float32")
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.square(model(x, training=True) - generator.normal(size=model.output_shape[1:])))
+    weights = [weight if isinstance(weight, tf.Variable) else weight.value for weight in model.trainable_weights]
+    for weight, gradient in zip(weights, tape.gradient(loss, weights), strict=True):
+        weight.assign_sub(0.01 * gradient)
     after = [weight.numpy() for weight in layer.weights]
     return [w.name for w, a, b in zip(layer.weights, before, after, strict=True) if not np.array_equal(a, b)]
 
@@ -48,20 +52,12 @@ def test_frozen_block(flavour, make):
     assert _moved(model, block) == []
     assert not block.trainable_weights
     block.trainable = True
-    assert len(_moved(model, block)) == len(block.weights)
+    assert len(_moved(model, block)) >= len(block.weights) - 1  # W_z's bias is nothing to the batch norm behind it
 
 
-WAYS = [
-    pytest.param(flavour, way, id=f"{flavour}-{way.__name__}")
-    for flavour in blocks.FLAVOURS
-    for way in ways.EVERYWHERE
-    if way.__name__ not in ("weights_h5", "checkpoint")  # these hold no layers
-] + [pytest.param("tf_keras", ways.saved_model_folder, id="tf_keras-saved_model_folder")]
-
-
-@pytest.mark.parametrize("flavour, way", WAYS)
-def test_frozen_block_survives(flavour, way, tmp_path):
-    again = way(_afterwards(flavour), tmp_path, blocks.FLAVOURS[flavour].keras, None)
+@pytest.mark.parametrize("way", ways.OF_LAYERS, ids=str)
+def test_frozen_block_survives(way, tmp_path):
+    again = way(_afterwards(way.flavour), tmp_path)
     assert not again.get_layer("block").trainable
     assert _moved(again, again.get_layer("block")) == []
 

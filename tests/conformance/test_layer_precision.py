@@ -1,6 +1,7 @@
 """Mixed precision: near the float32 layer, its weights in float32, its normalisation in float32, nothing overflows."""
 
 import blocks
+import covering
 import layer_cases
 import numpy as np
 import pytest
@@ -28,8 +29,7 @@ def _float32(tensor):
     return tf.cast(tensor, tf.float32).numpy()
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("case", layer_cases.cases())
+@covering.parametrize(case=layer_cases.CASES, policy=POLICIES, flavour=blocks.FLAVOURS)
 def test_near_float32(flavour, case, policy):
     exact, mixed = _pair(flavour, case, policy)
     x, mask = case.x(), case.mask()
@@ -47,8 +47,7 @@ def test_near_float32(flavour, case, policy):
         np.testing.assert_allclose(sums[valid], 1, atol=1e-3)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("case", layer_cases.cases(first=4))
+@covering.parametrize(strength=1, case=layer_cases.CASES, policy=POLICIES, flavour=blocks.FLAVOURS)
 def test_gradients_near_float32(flavour, case, policy):
     exact, mixed = _pair(flavour, case, policy)
     x, mask = case.x(), case.mask()
@@ -67,8 +66,7 @@ def test_gradients_near_float32(flavour, case, policy):
         blocks.close(found[1][name], gradient, 32 * POLICIES[policy])
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("form", blocks.FORMS)
+@covering.parametrize(form=blocks.FORMS, policy=POLICIES, flavour=blocks.FLAVOURS)
 def test_numbers_beyond_float16(flavour, form, policy):
     """Scores beyond 65504, and sums of as many keys: both are taken in float32."""
     layer = blocks.make(flavour, 1, pairwise=form, inner_channels=8, pool_size=None, dtype=policy)
@@ -92,6 +90,26 @@ def test_numbers_beyond_float16(flavour, form, policy):
         assert np.isfinite(tape.gradient(loss, x)).all()
 
 
+@covering.parametrize(policy=POLICIES, flavour=blocks.FLAVOURS)
+def test_scaled_scores_are_not_rounded(flavour, policy):
+    """Where theta and phi are x, the attention is as exact as float32."""
+    layer, weights = blocks.make_random(flavour, 1, inner_channels=blocks.CHANNELS, pool_size=None, dtype=policy)
+    for name in ("theta", "phi"):
+        weights |= {f"{name}/kernel": np.eye(blocks.CHANNELS), f"{name}/bias": np.zeros(blocks.CHANNELS)}
+    blocks.assign(layer, weights)
+    x = tf.cast(2 * blocks.inputs(1), policy.removeprefix("mixed_"))
+    _, attention = layer(x, return_attention_scores=True)
+    _, expected = blocks.oracle_block(tf.cast(x, "float64").numpy(), weights, 1, pool_size=None)
+    blocks.close(attention, expected[:, 0], 1e-5)
+
+
+@covering.parametrize(policy=POLICIES, flavour=blocks.FLAVOURS)
+def test_symbolic_dtypes(flavour, policy):
+    inputs = blocks.FLAVOURS[flavour].keras.Input((4, 4, blocks.CHANNELS), dtype="float32")
+    z, attention = blocks.make(flavour, 2, dtype=policy)(inputs, return_attention_scores=True)
+    assert (z.dtype, attention.dtype) == (policy.removeprefix("mixed_"), "float32")
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 def test_ten_thousand_keys_share_the_attention(flavour, policy):
     """In 16 bits a sum of ten thousand equal weights would stop growing long before its end."""
@@ -106,8 +124,7 @@ def test_ten_thousand_keys_share_the_attention(flavour, policy):
     blocks.close(_float32(layer(x)[:, :1]), _float32(one(x[:, :1])), 4 * POLICIES[policy])
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("norm", ["batch_norm", None])
+@covering.parametrize(norm=("batch_norm", None), policy=POLICIES, flavour=blocks.FLAVOURS)
 def test_identity_at_the_start(flavour, policy, norm):
     layer = blocks.make(flavour, 3, norm=norm, dtype=policy)
     x = tf.cast(blocks.inputs(3), policy.removeprefix("mixed_"))

@@ -1,6 +1,7 @@
 """Compiled by XLA, as on TPUs, the layer is what it is without."""
 
 import blocks
+import covering
 import layer_cases
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ def flavour(request):
     return request.param
 
 
-@pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
-@pytest.mark.parametrize("case", layer_cases.cases(first=2))
+# Every case, by one of the Kerases.
+@covering.parametrize(strength=1, case=layer_cases.CASES, training=(False, True), flavour=blocks.FLAVOURS)
 def test_outputs_and_gradients(flavour, case, training):
     """In float64, where another order of summation does not show."""
     layer = case.layer(flavour, dtype="float64")
@@ -62,7 +63,7 @@ def test_fit(flavour):
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
 
 
-@pytest.mark.parametrize("pairwise", [blocks.FORMS[0], blocks.FORMS[2], blocks.FORMS[4]])
+@covering.parametrize(strength=1, pairwise=(blocks.FORMS[0], blocks.FORMS[2], blocks.FORMS[4]), flavour=blocks.FLAVOURS)
 def test_fit_with_a_last_batch_of_one(flavour, pairwise):
     """Five examples in batches of four, through a block that knows none of its sizes."""
     case = layer_cases.Case("", 2, {"pairwise": pairwise, "norm": None}, (5, 4))

@@ -1,17 +1,12 @@
 """Outputs stay the same to the last bit through every way of saving, loading and copying a layer."""
 
 import blocks
+import covering
 import layer_cases
 import numpy as np
 import pytest
 import tensorflow as tf
 import ways
-
-WAYS = [
-    pytest.param(flavour, way, id=f"{flavour}-{way.__name__}")
-    for flavour, more in (("keras", ()), ("tf_keras", (ways.tf_weights,)))
-    for way in (*ways.EVERYWHERE, *more)
-]
 
 
 def _zeroed(model):
@@ -19,23 +14,12 @@ def _zeroed(model):
     return model
 
 
-@pytest.mark.parametrize("case", layer_cases.cases(first=2))
-@pytest.mark.parametrize("flavour, way", WAYS)
-def test_outputs_survive(flavour, way, case, tmp_path):
-    model = case.model(flavour)
-
-    def fresh():
-        return _zeroed(case.model(flavour))
-
-    again = way(model, tmp_path, blocks.FLAVOURS[flavour].keras, fresh)
+# Every way, and every case in one way.
+@covering.parametrize(strength=1, way=ways.ALL, case=layer_cases.CASES)
+def test_outputs_survive(way, case, tmp_path):
+    model = case.model(way.flavour)
+    again = way(model, tmp_path, lambda: _zeroed(case.model(way.flavour)))
     assert again is not model
-    layer_cases.equal(layer_cases.outputs(again, case), layer_cases.outputs(model, case))
-
-
-@pytest.mark.parametrize("case", layer_cases.cases(first=2))
-def test_saved_model_folder_of_tf_keras(case, tmp_path):
-    model = case.model("tf_keras")
-    again = ways.saved_model_folder(model, tmp_path, blocks.FLAVOURS["tf_keras"].keras, None)
     layer_cases.equal(layer_cases.outputs(again, case), layer_cases.outputs(model, case))
 
 
@@ -55,17 +39,15 @@ def test_export_of_keras(case, tmp_path):
     np.testing.assert_allclose(served.serve(bigger), model(bigger, training=False), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "kwargs",
-    [
-        {},
-        {"implementation": "one_piece"},
-        {"pairwise": "dot_product"},
-        {"pairwise": "concatenation", "implementation": "sorted"},
-    ],
-    ids=str,
+EVALUATIONS = (
+    {},
+    {"implementation": "one_piece"},
+    {"pairwise": "dot_product"},
+    {"pairwise": "concatenation", "implementation": "sorted"},
 )
-@pytest.mark.parametrize("flavour", blocks.FLAVOURS)
+
+
+@covering.parametrize(strength=1, kwargs=EVALUATIONS, flavour=blocks.FLAVOURS)
 def test_gradients_through_an_export(flavour, kwargs, tmp_path, caplog):
     """As fine-tuning and saliency take them; loading says nothing of gradients that were lost."""
     model = layer_cases.Case("", 2, kwargs, (5, 4)).model(flavour)
@@ -108,11 +90,11 @@ def _two_blocks(flavour, shared):
     return model
 
 
-@pytest.mark.parametrize("shared", [False, True], ids=["two_blocks", "one_block_twice"])
-@pytest.mark.parametrize(
-    "way", [ways.keras_file, ways.h5_file, ways.weights_h5, ways.checkpoint, ways.clone], ids=lambda way: way.__name__
+@covering.parametrize(
+    way=(ways.keras_file, ways.h5_file, ways.weights_h5, ways.checkpoint, ways.clone),
+    shared=(False, True),
+    flavour=blocks.FLAVOURS,
 )
-@pytest.mark.parametrize("flavour", blocks.FLAVOURS)
 def test_more_than_one_block(flavour, way, shared, tmp_path):
     model = _two_blocks(flavour, shared)
 

@@ -2,7 +2,9 @@
 
 import copy
 import pickle
+import typing
 
+import blocks
 import tensorflow as tf
 
 
@@ -68,4 +70,24 @@ def deep_copy(model, folder, module, fresh):
     return copy.deepcopy(model)
 
 
+class Way(typing.NamedTuple):
+    """One of the functions above with the flavour of its models."""
+
+    flavour: str
+    function: typing.Callable
+
+    def __str__(self):
+        return f"{self.flavour}-{self.function.__name__}"
+
+    def __call__(self, model, folder, fresh=None):
+        return self.function(model, folder, blocks.FLAVOURS[self.flavour].keras, fresh)
+
+
+OF_WEIGHTS = (weights_h5, checkpoint, tf_weights)
 EVERYWHERE = (keras_file, h5_file, weights_h5, checkpoint, clone, config, json, pickled, deep_copy)
+ALL = (
+    *(Way(flavour, function) for flavour in blocks.FLAVOURS for function in EVERYWHERE),
+    Way("tf_keras", tf_weights),
+    Way("tf_keras", saved_model_folder),
+)
+OF_LAYERS = tuple(way for way in ALL if way.function not in OF_WEIGHTS)
