@@ -61,7 +61,7 @@ def main(_):
     rows = []
     for form in pairwise.FORMS:
         fast = {"softmax": "chunked", "count": "sorted" if form == "concatenation" else "associated"}
-        implementation = fast[pairwise.get(form).normaliser]
+        implementation = fast[pairwise.get(form).normalization]
         _, weights = block(form, "dense", "float64", None)
         for magnitude in MAGNITUDES:
             for dtype, policy in POLICIES.items():

@@ -25,7 +25,7 @@ UNKNOWN_BATCH = 8
 
 def implementations(form):
     """The names of the implementations that a form has, "auto" among them."""
-    if form.normaliser == "softmax":
+    if form.normalization == "softmax":
         return ("auto", "dense", "one_piece", "chunked")
     return ("auto", "dense", "sorted" if form.owns_w_f else "associated")
 
@@ -71,7 +71,7 @@ def _pick(form, theta, phi, g):
     keys, channels_g = (size if isinstance(size, int) else None for size in dims(g)[1:])
     known = queries is not None and keys is not None
     fits = known and 4 * (batch or UNKNOWN_BATCH) * queries * keys <= limits.of(theta).matrix_bytes
-    if form.normaliser == "softmax":
+    if form.normalization == "softmax":
         return "one_piece" if fits else "chunked"
     if form.owns_w_f:
         return "dense" if fits and keys < SORTED_KEYS else "sorted"

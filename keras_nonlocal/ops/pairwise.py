@@ -23,14 +23,14 @@ class PairwiseForm:
     Args:
       name: the word users write.
       score: "product" for theta_i . phi_j, "concatenation" for ReLU(w_f . [theta_i, phi_j]).
-      normaliser: "softmax" when f is the exponential of the score and C(x) = sum_j f, "count" when C(x) = N,
+      normalization: "softmax" when f is the exponential of the score and C(x) = sum_j f, "count" when C(x) = N,
         the number of keys.
       embeds: whether theta and phi are learned projections; otherwise both are x itself.
     """
 
     name: str
     score: str
-    normaliser: str
+    normalization: str
     embeds: bool
 
     @property
@@ -40,12 +40,12 @@ class PairwiseForm:
     @property
     def associates(self):
         """Whether (theta phi^T) g is a product of three matrices and no more."""
-        return self.score == "product" and self.normaliser == "count"
+        return self.score == "product" and self.normalization == "count"
 
     @property
     def scales(self):
         # The 1/sqrt(d) of the official code belongs to the learned embedding: Eq. 2 has nothing to scale it by.
-        return self.normaliser == "softmax" and self.embeds
+        return self.normalization == "softmax" and self.embeds
 
 
 FORMS = {
@@ -80,7 +80,7 @@ def attention(form, theta, phi, key_mask=None):
       (B, N, M), in float32 for 16-bit inputs and in the inputs' dtype otherwise.
     """
     valid = None if key_mask is None else key_mask[:, None, :]  # (B, M) -> (B, 1, M)
-    if form.normaliser == "softmax":
+    if form.normalization == "softmax":
         weights = softmax(theta, phi, key_mask)
         return weights if valid is None else tf.where(valid, weights, tf.zeros_like(weights))
     scores = _concatenation_scores(theta, phi) if form.owns_w_f else _product_scores(theta, phi)

@@ -106,11 +106,13 @@ FAULTS = (
     Fault(PAIRWISE, "tf.bfloat16) else dtype", "tf.bfloat16) else tf.float32", "float64 is normalised in float32"),
     Fault(PAIRWISE, "return tf.cast(x, normalising_dtype(x.dtype))", "return x", "scores are rounded to 16 bits"),
     Fault(PAIRWISE, "tf.nn.relu(", "tf.identity(", "no ReLU in the dense concatenation form"),
-    Fault(PAIRWISE, 'self.normaliser == "softmax" and self.embeds', "self.embeds", "the dot product is scaled as well"),
+    Fault(
+        PAIRWISE, 'self.normalization == "softmax" and self.embeds', "self.embeds", "the dot product is scaled as well"
+    ),
     Fault(
         PAIRWISE,
-        'self.normaliser == "softmax" and self.embeds',
-        'self.normaliser == "softmax"',
+        'self.normalization == "softmax" and self.embeds',
+        'self.normalization == "softmax"',
         "the Gaussian is scaled as well",
     ),
     Fault(
