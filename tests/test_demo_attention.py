@@ -32,14 +32,14 @@ def test_cells_count_as_far_as_the_digit_covers_them():
     assert all(cells.any() for cells in coarse), "some cell is on the digit wherever it is"
 
 
-def test_the_block_is_the_one_whose_digits_look_most_at_other_frames():
-    background, digit = own_frame(), own_frame()
-    background[index(0, 0, 0)] = np.roll(background[index(0, 0, 0)], 50)  # no digit there
-    digit[index(1, 1, 1)] = own_frame()[index(0, 4, 4)]
-    maps = {name: [AttentionMap(weights, GRID, GRID)] for name, weights in (("a", background), ("b", digit))}
-    block, shares = attention.choose_block(maps, [(EARLY, LATE)], FRAMES)
-    positions = sum(attention.on_digit(place, GRID, FRAMES).sum() for place in (EARLY, LATE))
-    assert block == "b" and shares == {"a": 0, "b": pytest.approx(1 / positions)}
+def test_the_block_is_the_one_that_is_needed_most():
+    assert attention.choose_block({"a": 85, "b": 63, "c": 82, "d": 63}) == "b"
+
+
+def test_the_clip_is_neither_the_best_nor_the_worst():
+    looks = [attention.Look((0, 0, 0), 0, 0.9, share, (0.75, 0.05)) for share in (0.5, 0.9, 0.1, 0.4, 0.0, 1.0)]
+    assert attention.choose_clip(looks, [0, 1, 2]) == 0
+    assert attention.choose_clip(looks, [1, 3, 5, 4, 2]) == 3
 
 
 @pytest.mark.parametrize(("digit", "query", "other"), [(0, (1, 1, 1), (2, 3, 3)), (1, (2, 3, 3), (1, 1, 1))])

@@ -1,13 +1,13 @@
 """Which block and which position the demo's picture of attention shows: by a rule, not by eye.
 
-The task is to compare two digits that no frame shows together. What a network does about it shows in the attention of
-the positions on the digits, as far as that goes to other frames; over a position of the background it says nothing,
-since attention that is spread evenly lies in other frames as well.
+The task is to compare two digits that no frame shows together.
 
-- The block is the one in which the positions on the digits have the most of their attention in other frames, averaged
-  over many clips.
-- The position, in the clip that is shown, is the one on either digit that has the most of its attention there, in other
-  frames. Where in them that goes, to the other digit or not, is left to the network.
+- The block is the one that the network needs most: without which it answers the fewest of many clips right.
+- The position is the one on either digit that has the most of its attention in other frames. Where in them that goes,
+  to the other digit or not, is left to the network. Positions of the background say nothing: attention that is spread
+  evenly lies in other frames as well.
+- The clip, of those of one class twice that are answered right, is the one whose position has the middle share of its
+  attention on the other digit: neither the best nor the worst.
 """
 
 import dataclasses
@@ -66,25 +66,21 @@ def on_digit(place, grid, frames):
     return covered(place, grid, frames) >= 0.25
 
 
-def choose_block(attention, places, frames):
-    """The block whose positions on the digits have the most of their attention in other frames.
+def choose_block(right_without):
+    """The block that the network needs most.
 
     Args:
-      attention: {block: [AttentionMap of each clip]}.
-      places: for each clip its digits' two (frame of the clip, y, x).
-      frames: of a clip.
+      right_without: {block: how many clips are answered right without it}.
 
     Returns:
-      The block's name, and {block: the mean over all clips of the mean share over the positions on digits}.
+      The block's name; of several the first.
     """
-    shares = {}
-    for block, maps in attention.items():
-        means = [
-            each.share_of_other_frames()[np.logical_or(*(on_digit(place, each.query_grid, frames) for place in digits))]
-            for each, digits in zip(maps, places, strict=True)
-        ]
-        shares[block] = float(np.mean([mean.mean() for mean in means]))
-    return max(shares, key=shares.get), shares
+    return min(right_without, key=right_without.get)
+
+
+def choose_clip(looks, candidates):
+    """The candidate, an index of looks, whose share on the other digit is the middle one."""
+    return sorted(candidates, key=lambda clip: looks[clip].on_other)[len(candidates) // 2]
 
 
 def look(attention: AttentionMap, digits, frames):

@@ -116,7 +116,7 @@ def run(
     try:
         # Orbit prints its log besides logging it, several lines a step and without the time left: ours takes its place.
         with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
-            train_lib.run_experiment(
+            runner = train_lib.OrbitExperimentRunner(
                 distribution_strategy=strategy,
                 task=task,
                 mode=mode,
@@ -127,11 +127,33 @@ def run(
                 train_actions=[_TrainProgress(trainer.global_step, params.trainer.train_steps, of_task, console)],
                 eval_actions=[_EvalProgress(trainer.global_step, metrics, of_task, console)],
             )
+            if mode in ("train", "eval", "train_and_eval"):
+                with strategy.scope():
+                    _run_controller(runner.controller, mode, params.trainer)
+            else:
+                runner.run()
     except tf.errors.OpError as error:
         if message := of_task.explain(error):
             raise errors.UserError(message) from error
         raise
     return metrics
+
+
+def _run_controller(controller, mode, trainer):
+    """What the runner does in these modes, without the count of operations at its end.
+
+    We have counted them, and TensorFlow's profiler writes lines on the console that no setting turns off.
+    """
+    if mode == "train":
+        controller.train(steps=trainer.train_steps)
+    elif mode == "eval":
+        controller.evaluate(steps=trainer.validation_steps)
+    else:
+        controller.train_and_evaluate(
+            train_steps=trainer.train_steps,
+            eval_steps=trainer.validation_steps,
+            eval_interval=trainer.validation_interval,
+        )
 
 
 def _build(params, mode, model_dir, strategy):
