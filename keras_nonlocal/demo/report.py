@@ -104,8 +104,8 @@ def draw_attention(work_dir, path, count=10):
     return (
         f"attention in {block}, without which {right_without[block]} of {len(shown)} clips are answered right and not "
         f"{np.sum(answers == labels)}: of {seen.query} on the {on} digit {elsewhere} in other frames, {on_other} on "
-        f"the {other} digit; chosen so in {len(looks)} test clips, on average {_percent(mean[0])} and {_percent(mean[1])} "
-        f"(spread evenly {_percent(seen.even[0])} and {_percent(seen.even[1])})"
+        f"the {other} digit; chosen so in {len(looks)} test clips, on average {_percent(mean[0])} and "
+        f"{_percent(mean[1])} (spread evenly {_percent(seen.even[0])} and {_percent(seen.even[1])})"
     )
 
 
