@@ -45,9 +45,9 @@ def whole_folder(path):
         shutil.rmtree(temporary, ignore_errors=True)  # gone already if it was moved
 
 
-def write_text(path, text):
-    """Writes a whole file of text."""
-    with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+def write_text(path, text, temporary=None):
+    """Writes a whole file of text; arguments as those of whole_file."""
+    with whole_file(path, temporary) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write(text)
 
 

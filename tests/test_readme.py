@@ -47,7 +47,7 @@ def test_commands_have_the_flags_that_guides_give_them(guide):
         source = (ROOT / "keras_nonlocal" / "commands" / f"{name}.py").read_text()
         known = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', source))
         if "experiment_flags.define(" in source:
-            known |= {"experiment", "mode", "model_dir", "config_file", "params_override"}
-        if "experiment_flags." in source:
-            known |= {"register"}
+            known |= {"experiment", "mode", "model_dir", "config_file", "params_override", "register"}
+        if "experiment_flags.define_run()" in source:
+            known |= {"experiment", "model_dir", "register"}
         assert set(re.findall(r"--(\w+)", arguments)) <= known, (name, arguments)

@@ -1,7 +1,6 @@
 """`keras-nonlocal COMMAND --flags`: what the scripts of training/ and saved_models/ run, without a checkout."""
 
 import importlib
-import os
 import sys
 
 from keras_nonlocal import console, errors
@@ -47,8 +46,6 @@ def run(name):
         no flags, TAKES_ARGUMENTS.
     """
     from absl import app, flags
-
-    os.environ.setdefault("MPLBACKEND", "Agg")  # pictures go to files
 
     @errors.exit_on_user_error
     def load():

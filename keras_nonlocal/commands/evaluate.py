@@ -9,14 +9,12 @@ from absl import flags
 from keras_nonlocal.commands import experiment_flags
 from keras_nonlocal.tfm import evaluate
 
-flags.DEFINE_string("experiment", None, "Registered experiment that was trained.", required=True)
-flags.DEFINE_string("model_dir", None, "Folder of the training run.", required=True)
+experiment_flags.define_run()
+flags.adopt_module_key_flags(experiment_flags)
 flags.DEFINE_string("input_path", None, "Records to evaluate on; default those of task.validation_data.")
 flags.DEFINE_integer("clips", None, "Clips a video, spread evenly over it; default 10.", lower_bound=1)
 flags.DEFINE_enum("crops", None, ["1", "3"], "Crops a clip: the centre (default), or left, centre and right.")
 flags.DEFINE_string("out", None, "JSON file to write; default none.")
-experiment_flags.define_register()
-flags.adopt_module_key_flags(experiment_flags)
 FLAGS = flags.FLAGS
 
 

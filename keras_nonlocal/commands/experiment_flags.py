@@ -16,14 +16,22 @@ FLAGS = flags.FLAGS
 def define(*required):
     """tfm's own flags, of which these are required, and --register."""
     tfm_flags.define_flags()
-    define_register()
+    _define_register()
     flags.mark_flags_as_required(["experiment", *required])
     for name in ("config_file", "experiment", "model_dir", "mode", "params_override", "tpu"):
         flags.declare_key_flag(name)
 
 
-def define_register():
-    """--register, for experiments that are not ours or tfm's."""
+def define_run():
+    """The flags of commands that take a finished run: --experiment, --model_dir and --register."""
+    flags.DEFINE_string("experiment", None, "Registered experiment that was trained.", required=True)
+    flags.DEFINE_string(
+        "model_dir", None, "Folder of the training run, whose newest checkpoint is taken.", required=True
+    )
+    _define_register()
+
+
+def _define_register():
     flags.DEFINE_multi_string(
         "register", [], "Module that registers experiments, such as keras_nonlocal.demo.experiments."
     )

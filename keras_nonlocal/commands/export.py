@@ -9,13 +9,11 @@ from absl import flags
 from keras_nonlocal.commands import experiment_flags
 from keras_nonlocal.tfm import export
 
-flags.DEFINE_string("experiment", None, "Registered experiment that was trained.", required=True)
-flags.DEFINE_string("model_dir", None, "Folder of the training run; its newest checkpoint is exported.", required=True)
+experiment_flags.define_run()
+flags.adopt_module_key_flags(experiment_flags)
 flags.DEFINE_string("export_dir", None, "saved_models/NAME; the next free version in it is written.", required=True)
 flags.DEFINE_string("labels", None, "File of class names, one a line, to keep beside the model.")
 flags.DEFINE_bool("fold_norms", True, "Fold batch norms into the convolutions before them; the answers are checked.")
-experiment_flags.define_register()
-flags.adopt_module_key_flags(experiment_flags)
 FLAGS = flags.FLAGS
 
 

@@ -69,9 +69,13 @@ def draw_attention(work_dir, path, count=10):
     model, data = _trained(work_dir)
     shown, places, labels = _test_clips(data.feature_shape[0], data.temporal_stride)
     inputs = video_input.normalize(shown)
-    answers = np.argmax(model(inputs, training=False), axis=1)
-    right = np.flatnonzero((answers == labels) & (labels == clips.LABELS.index("same")))
-    if not right.size:
+
+    def is_right():
+        return np.argmax(model(inputs, training=False), axis=1) == labels
+
+    right = is_right()
+    candidates = np.flatnonzero(right & (labels == clips.LABELS.index("same")))
+    if not candidates.size:
         raise errors.UserError(
             f"{work_dir} holds a model that answers no clip of one class twice right, of {len(shown)} clips: train it "
             "for longer before its attention is drawn."
@@ -80,11 +84,11 @@ def draw_attention(work_dir, path, count=10):
     right_without = {}
     for name in attention_maps.find_blocks(backbone):
         with _identity(backbone.get_layer(name)):
-            right_without[name] = int(np.sum(np.argmax(model(inputs, training=False), axis=1) == labels))
+            right_without[name] = is_right().sum()
     block = attention.choose_block(right_without)
     maps = attention_maps.of_batch(backbone, block, inputs)
     looks = [attention.look(each, digits, frames) for each, digits in zip(maps, places, strict=True)]
-    first = attention.choose_clip(looks, right)
+    first = attention.choose_clip(looks, candidates)
     seen = looks[first]
     # A step of the block's time axis is the maximum over several frames, and so is what stands for it here.
     steps = shown[first].reshape(maps[first].query_grid[0], -1, *shown.shape[2:]).max(axis=1)
@@ -96,14 +100,14 @@ def draw_attention(work_dir, path, count=10):
     figure.suptitle(
         f"Where the {on} digit (red dot) looks: {elsewhere} of its attention in other frames, {on_other} on the "
         f"{other} one\nBy rule: the block that the network needs most, {block} (without it {right_without[block]} of "
-        f"{len(shown)} clips right, with it {np.sum(answers == labels)})",
+        f"{len(shown)} clips right, with it {right.sum()})",
         fontsize=11,
     )
     figure.savefig(path, dpi=110)
     mean = np.mean([(each.elsewhere, each.on_other) for each in looks], axis=0)
     return (
         f"attention in {block}, without which {right_without[block]} of {len(shown)} clips are answered right and not "
-        f"{np.sum(answers == labels)}: of {seen.query} on the {on} digit {elsewhere} in other frames, {on_other} on "
+        f"{right.sum()}: of {seen.query} on the {on} digit {elsewhere} in other frames, {on_other} on "
         f"the {other} digit; chosen so in {len(looks)} test clips, on average {_percent(mean[0])} and "
         f"{_percent(mean[1])} (spread evenly {_percent(seen.even[0])} and {_percent(seen.even[1])})"
     )

@@ -80,10 +80,9 @@ def clear_write_errors(path):
 
 
 def write_text(path, text, temporary=None):
-    """Writes a whole file of text."""
-    with clear_write_errors(path), files.whole_file(path, temporary) as temporary:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
+    """`files.write_text`, whose errors become UserErrors about `path`."""
+    with clear_write_errors(path):
+        files.write_text(path, text, temporary)
 
 
 def write_json(path, value):
