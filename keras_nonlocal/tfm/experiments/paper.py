@@ -65,7 +65,7 @@ def about(name: str) -> list[str]:
         *(f"{paper.place(row)}. The paper: {row.result}." for row in paper.ROWS if row.run == name),
         f"  keras-nonlocal train --experiment={name} --config_file={config_file(name)} \\",
         f"      --mode=train_and_eval --model_dir=runs/{name}",
-        *textwrap.wrap(f"{schedule} {recipe.note} {recipe.start}", width=118),
+        *textwrap.wrap(f"{schedule} {recipe.note} {recipe.start}", width=118, break_on_hyphens=False),
         "Accuracy: not yet run.",
     ]
     return [f"# {line}" for line in lines]
