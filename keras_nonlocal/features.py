@@ -10,3 +10,7 @@ FRAME_RATE = "image/frame_rate"
 LABEL_INDEX = "clip/label/index"
 LABEL_NAME = "clip/label/string"
 DATA_PATH = "clip/data_path"
+# Of a video whose labels have times: a class, and the first and the last frame of the record where it happens.
+ACTION_INDEX = "clip/action/index"
+ACTION_FIRST = "clip/action/first"
+ACTION_LAST = "clip/action/last"

@@ -20,7 +20,8 @@ from official.vision.ops import preprocess_ops_3d
 from keras_nonlocal.data.video import frame_limits
 from keras_nonlocal.demo import experiments  # noqa: F401  (registers them)
 from keras_nonlocal.tfm.export import signatures, video_classification
-from keras_nonlocal.tfm.tasks import video_input
+from keras_nonlocal.tfm.inputs import parser as clip_parser
+from keras_nonlocal.tfm.inputs import pixels
 
 SIZE = b"\xff\xc0"  # the marker of the segment that holds height and width; once more for progressive images
 PROGRESSIVE_SIZE, SCAN = b"\xff\xc2", b"\xff\xda"
@@ -70,9 +71,7 @@ def module(params):
 
 @pytest.fixture(scope="module")
 def decode():
-    return tf.function(
-        video_input.decode_frame, input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)]
-    )
+    return tf.function(pixels.decode_frame, input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)])
 
 
 # Data, and what is said of it.
@@ -80,7 +79,7 @@ REFUSED = {
     "nothing": (b"", "a frame of a video is not a JPEG image"),
     "text": (b"no image", "a frame of a video is not a JPEG image"),
     "png": (tf.io.encode_png(np.zeros([8, 8, 3], np.uint8)).numpy(), "a frame of a video is not a JPEG image"),
-    "magic": (video_input.JPEG_MAGIC, "Invalid JPEG data"),
+    "magic": (pixels.JPEG_MAGIC, "Invalid JPEG data"),
     "many_pixels": (resized(jpeg(64, 64), 4097, 4096), r"too many pixels: at most 16,777,216 .*\[4097 4096\]"),
     "no_height": (resized(jpeg(64, 64), 0, 64), "Invalid JPEG data"),
     "scans": (with_scans(33), r"too many scans: at most 32 are taken, it has\] \[33\]"),
@@ -162,7 +161,7 @@ def test_a_thin_frame_costs_no_more_than_others(decode, size):
 @pytest.mark.parametrize("is_training", [True, False])
 def test_records_are_held_to_the_same(params, is_training):
     data = params.task.validation_data
-    parser = video_input.Parser(data, "image/encoded", "clip/label/index")
+    parser = clip_parser.Parser(data, "image/encoded", "clip/label/index")
     parse = tf.function(parser.parse_fn(is_training))
 
     def record(*frames):

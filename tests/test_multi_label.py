@@ -5,10 +5,11 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from official.core import exp_factory, task_factory, train_utils
-from official.vision.dataloaders import video_input as tfm_video_input
+from official.vision.dataloaders import video_input
 
 from keras_nonlocal.tfm import evaluate, export
-from keras_nonlocal.tfm.tasks import video_input
+from keras_nonlocal.tfm.inputs import parser as clip_parser
+from keras_nonlocal.tfm.inputs import pixels
 
 SIZE = (32, 32, 32, 3)
 
@@ -37,8 +38,8 @@ def record(labels, frames=16):
 
 @pytest.mark.parametrize(("labels", "expected"), [([0, 2], [1, 0, 1, 0]), ([3], [0, 0, 0, 1]), ([], [0, 0, 0, 0])])
 def test_records_hold_any_number_of_labels(task, labels, expected):
-    parser = video_input.Parser(task.task_config.train_data, "image/encoded", "clip/label/index")
-    decoded = tfm_video_input.Decoder("image/encoded", "clip/label/index").decode(record(labels))
+    parser = clip_parser.Parser(task.task_config.train_data, "image/encoded", "clip/label/index")
+    decoded = video_input.Decoder("image/encoded", "clip/label/index").decode(record(labels))
     features, label = parser.parse_fn(True)(decoded)
     assert features["image"].shape == SIZE
     assert label.numpy().tolist() == expected
@@ -100,7 +101,7 @@ def test_a_run_is_evaluated_and_served_with_a_sigmoid_for_each_class(task, tmp_p
     served = tf.saved_model.load(path).signatures["serving_default"]
     frames = np.random.default_rng(1).integers(0, 256, (2, *SIZE), "uint8")
     answer = served(frames=tf.constant(frames))
-    logits = model(video_input.normalize(frames), training=False)
+    logits = model(pixels.normalize(frames), training=False)
     # Both weights of a sigmoid and of a softmax: the answer is the former and not near the latter.
     np.testing.assert_allclose(answer["probabilities"], 1 / (1 + np.exp(-logits)), atol=1e-4)
     assert np.abs(answer["probabilities"] - tf.nn.softmax(logits)).max() > 1e-2

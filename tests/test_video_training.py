@@ -27,7 +27,9 @@ from keras_nonlocal.serving.local import server
 from keras_nonlocal.tfm import evaluate, experiments, export
 from keras_nonlocal.tfm import train as training
 from keras_nonlocal.tfm.backbones import configs, video_resnet
-from keras_nonlocal.tfm.tasks import answers, video_input
+from keras_nonlocal.tfm.inputs import clips as training_clips
+from keras_nonlocal.tfm.inputs import pixels
+from keras_nonlocal.tfm.tasks import answers
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +184,7 @@ def test_evaluation_averages_the_softmax_of_clips(data, trained, learned, tmp_pa
     right = []
     for video in listed:
         # The records hold JPEGs of the videos' frames: as close as that, and no closer.
-        frames = video_input.normalize(clip_inputs.reader.read_video(video.path))
+        frames = pixels.normalize(clip_inputs.reader.read_video(video.path))
         last = len(frames) - shape[0] * stride
         views = [frames[start : start + shape[0] * stride : stride] for start in (0, last // 2, last)]
         mean = tf.reduce_mean(tf.nn.softmax(model(tf.stack(views), training=False)), axis=0)
@@ -199,7 +201,7 @@ def test_both_signatures_answer_as_the_model(data, learned, published):
     video = next((data / "videos").glob("pairs-test-*"))
     shape, stride = params.task.validation_data.feature_shape, params.task.validation_data.temporal_stride
     clip = clip_inputs.sample_clip(video, *shape[:3], stride=stride)
-    expected = model(video_input.normalize(clip[None]), training=False)
+    expected = model(pixels.normalize(clip[None]), training=False)
     with server.LocalServer(str(path.parent), "demo") as local:
         by_rest = client.predict_rest(local.rest_url, "demo", {"frames": clip[None]})
         by_grpc = client.predict_grpc(local.grpc_address, "demo", {"frames": clip[None]})
@@ -436,21 +438,21 @@ def test_kinetics_experiments_follow_the_official_recipe(name):
 
 def test_training_clips_start_anywhere_and_wrap():
     frames = tf.range(20)
-    starts = {int(video_input.sample_clip(frames, 8, 2)[0]) for _ in range(300)}
+    starts = {int(training_clips.sample_clip(frames, 8, 2)[0]) for _ in range(300)}
     assert starts == set(range(5))
-    short = video_input.sample_clip(tf.range(5), 4, 2).numpy()
+    short = training_clips.sample_clip(tf.range(5), 4, 2).numpy()
     assert short.tolist() == [0, 2, 4, 1]
 
 
 def test_augmentation_jitters_crops_and_flips():
     columns = np.tile(np.arange(60, dtype="uint8") * 4, (50, 1))[..., None].repeat(3, -1)  # (50, 60, 3)
     encoded = tf.stack([tf.io.encode_jpeg(columns, quality=100)] * 2)
-    seen = [video_input.augment(encoded, (32, 32), 40, 50, True).numpy() for _ in range(60)]
+    seen = [training_clips.augment(encoded, (32, 32), 40, 50, True).numpy() for _ in range(60)]
     assert all(frames.shape == (2, 32, 32, 3) for frames in seen)
     rising = [frames[0, 0, -1, 0] > frames[0, 0, 0, 0] for frames in seen]
     assert 10 < sum(rising) < 50
     spans = {int(abs(int(frames[0, 0, -1, 0]) - int(frames[0, 0, 0, 0]))) for frames in seen}
     assert len(spans) > 5, "scales differ"
     assert all(np.array_equal(frames[0], frames[1]) for frames in seen), "one augmentation for a clip"
-    unflipped = [video_input.augment(encoded, (32, 32), 40, 50, False).numpy() for _ in range(20)]
+    unflipped = [training_clips.augment(encoded, (32, 32), 40, 50, False).numpy() for _ in range(20)]
     assert all(frames[0, 0, -1, 0] > frames[0, 0, 0, 0] for frames in unflipped)

@@ -18,7 +18,7 @@ from official.vision.modeling.backbones import factory, resnet
 from keras_nonlocal import errors
 from keras_nonlocal.tfm import warm_start
 from keras_nonlocal.tfm.backbones import configs
-from keras_nonlocal.tfm.tasks import video_classification, video_input
+from keras_nonlocal.tfm.tasks import video_classification
 from keras_nonlocal.tfm.warm_start import checkpoints, image_resnets, keras_applications, tfm_resnet
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -377,7 +377,7 @@ def test_conv1_takes_our_pixels(mean, std):
         return tf.nn.conv2d(x.astype("float32"), unit.kernel, 2, "VALID") - unit.mean
 
     expected = run(stem, (pixels - mean) / std)
-    found = run(ours, np.asarray(video_input.normalize(pixels)))
+    found = run(ours, np.asarray(pixels.normalize(pixels)))
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 

@@ -11,7 +11,7 @@ from keras_nonlocal.analysis import attention_maps, plot
 from keras_nonlocal.data.records import writer
 from keras_nonlocal.demo import attention, clips, curves, experiments  # noqa: F401  (registers what it loads)
 from keras_nonlocal.tfm import train
-from keras_nonlocal.tfm.tasks import video_input
+from keras_nonlocal.tfm.inputs import pixels
 
 with errors.needs_extra("demo"):
     from official.core import task_factory
@@ -68,7 +68,7 @@ def draw_attention(work_dir, path, count=10):
     """
     model, data = _trained(work_dir)
     shown, places, labels = _test_clips(data.feature_shape[0], data.temporal_stride)
-    inputs = video_input.normalize(shown)
+    inputs = pixels.normalize(shown)
 
     def is_right():
         return np.argmax(model(inputs, training=False), axis=1) == labels

@@ -7,7 +7,8 @@ from official.vision.ops import preprocess_ops_3d
 from keras_nonlocal import features
 from keras_nonlocal.serving import constants
 from keras_nonlocal.tfm.export import signatures
-from keras_nonlocal.tfm.tasks import answers, video_input
+from keras_nonlocal.tfm.inputs import pixels
+from keras_nonlocal.tfm.tasks import answers
 
 
 @signatures.MODULES.register(video_classification.VideoClassificationTask)
@@ -30,7 +31,7 @@ class VideoClassificationModule(signatures.Signatures):
     @classmethod
     def random_inputs(cls, params):
         shape = [1, *params.task.validation_data.feature_shape]
-        return video_input.normalize(tf.random.stateless_uniform(shape, [0, 0], 0, 256, tf.int32))
+        return pixels.normalize(tf.random.stateless_uniform(shape, [0, 0], 0, 256, tf.int32))
 
     @tf.function
     def serve(self, frames):
@@ -40,7 +41,7 @@ class VideoClassificationModule(signatures.Signatures):
         """
         # Without this guard a request of another rank would abort the whole server inside the convolution kernel.
         frames = tf.ensure_shape(frames, [None, *self._clip_shape])
-        logits = self.model(video_input.normalize(frames), training=False)
+        logits = self.model(pixels.normalize(frames), training=False)
         # 16-bit outputs cannot be written as JSON.
         return {constants.PROBABILITIES: self._scores(logits), constants.LOGITS: tf.cast(logits, tf.float32)}
 
@@ -79,12 +80,12 @@ class VideoClassificationModule(signatures.Signatures):
         """A serialized SequenceExample to a clip, uint8 (T, H, W, 3)."""
         frames = {features.ENCODED: tf.io.FixedLenSequenceFeature([], tf.string)}
         frames = tf.io.parse_single_sequence_example(example, sequence_features=frames)[1][features.ENCODED]
-        with video_input.at_least_one(frames):
+        with pixels.at_least_one(frames):
             frames = preprocess_ops_3d.sample_sequence(frames, self._clip_shape[0], random=False, stride=self._stride)
         # The frames of one video are decoded in parallel.
         return tf.map_fn(self._decode_frame, frames, fn_output_signature=tf.TensorSpec(self._clip_shape[1:], tf.uint8))
 
     def _decode_frame(self, encoded):
         """A JPEG to (H, W, 3) uint8: short side to the size of test frames, centre crop."""
-        frame = video_input.decode_frame(encoded, self._short_side)
+        frame = pixels.decode_frame(encoded, self._short_side)
         return preprocess_ops_3d.crop_image(frame[tf.newaxis], *self._clip_shape[1:3])[0]

@@ -7,13 +7,13 @@ from absl import logging
 from official.core import task_factory
 from official.vision.configs import common
 from official.vision.configs import video_classification as tfm_configs
-from official.vision.dataloaders import input_reader_factory
-from official.vision.dataloaders import video_input as tfm_video_input
+from official.vision.dataloaders import input_reader_factory, video_input
 from official.vision.tasks import video_classification
 
 from keras_nonlocal.tfm import warm_start
 from keras_nonlocal.tfm.backbones import configs
-from keras_nonlocal.tfm.tasks import answers, video_input
+from keras_nonlocal.tfm.inputs import parser, pixels
+from keras_nonlocal.tfm.tasks import answers
 
 
 @dataclasses.dataclass
@@ -65,13 +65,13 @@ class VideoClassificationTask(video_classification.VideoClassificationTask):
     """Video classification with the paper's clips; see VideoClassificationConfig."""
 
     def build_inputs(self, params, input_context=None):
-        parser = video_input.Parser(params, params.image_field_key, params.label_field_key)
+        clip_parser = parser.Parser(params, params.image_field_key, params.label_field_key)
         reader = input_reader_factory.input_reader_generator(
             params,
             dataset_fn=self._get_dataset_fn(params),
             decoder_fn=self._get_decoder_fn(params),
-            parser_fn=parser.parse_fn(params.is_training),
-            postprocess_fn=tfm_video_input.PostBatchProcessor(params),
+            parser_fn=clip_parser.parse_fn(params.is_training),
+            postprocess_fn=video_input.PostBatchProcessor(params),
         )
         return reader.read(input_context=input_context)
 
@@ -108,13 +108,13 @@ class VideoClassificationAnswers(answers.Answers):
         return views
 
     def explain(self, error):
-        if video_input.LABEL_ERROR in error.message:
+        if parser.LABEL_ERROR in error.message:
             return (
                 f"task.*_data.num_classes is {self.config.train_data.num_classes}, but in the records "
-                f"{answers.own_words(error, video_input.LABEL_ERROR)}: set it to the number of lines of labels.txt "
+                f"{answers.own_words(error, parser.LABEL_ERROR)}: set it to the number of lines of labels.txt "
                 "beside the records."
             )
-        for words in (video_input.FRAME_ERROR, "Invalid JPEG data"):
+        for words in (pixels.FRAME_ERROR, "Invalid JPEG data"):
             if words in error.message:
                 return (
                     "the records of task.*_data.input_path cannot be decoded, "

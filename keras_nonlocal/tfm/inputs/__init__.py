@@ -1,0 +1,1 @@
+"""What tasks read: which example comes when, and how it becomes what a network takes."""
