@@ -5,11 +5,11 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from official.core import exp_factory, task_factory, train_utils
-from official.vision.dataloaders import video_input
 
 from keras_nonlocal.tfm import evaluate, export
+from keras_nonlocal.tfm.inputs import clips, pixels
 from keras_nonlocal.tfm.inputs import parser as clip_parser
-from keras_nonlocal.tfm.inputs import pixels
+from keras_nonlocal.tfm.tasks import answers
 
 SIZE = (32, 32, 32, 3)
 
@@ -27,22 +27,62 @@ def task():
     return task_factory.get_task(config)
 
 
-def record(labels, frames=16):
+def record(labels, frames=16, actions=()):
+    """A record; actions are (class, first frame, last frame)."""
     jpeg = tf.io.encode_jpeg(np.full((40, 50, 3), 90, "uint8")).numpy()
     example = tf.train.SequenceExample()
     example.context.feature["clip/label/index"].int64_list.value.extend(labels)
+    for name, values in zip(("index", "first", "last"), zip(*actions, strict=True), strict=False):
+        example.context.feature[f"clip/action/{name}"].int64_list.value.extend(values)
     for _ in range(frames):
         example.feature_lists.feature_list["image/encoded"].feature.add().bytes_list.value.append(jpeg)
     return example.SerializeToString()
 
 
+def parsed(data, record, number=0):
+    """Image and label of a training clip."""
+    decoded = clip_parser.decoder(data).decode(record)
+    parser = clip_parser.Parser(data, data.image_field_key, data.label_field_key)
+    return parser.parse_fn(True)({**decoded, clip_parser.SEED: tf.constant([0, number], tf.int64)})
+
+
 @pytest.mark.parametrize(("labels", "expected"), [([0, 2], [1, 0, 1, 0]), ([3], [0, 0, 0, 1]), ([], [0, 0, 0, 0])])
 def test_records_hold_any_number_of_labels(task, labels, expected):
-    parser = clip_parser.Parser(task.task_config.train_data, "image/encoded", "clip/label/index")
-    decoded = video_input.Decoder("image/encoded", "clip/label/index").decode(record(labels))
-    features, label = parser.parse_fn(True)(decoded)
+    features, label = parsed(task.task_config.train_data, record(labels))
     assert features["image"].shape == SIZE
     assert label.numpy().tolist() == expected
+
+
+@pytest.mark.parametrize("outside", clips.OUTSIDE_FRAMES)
+def test_a_clip_has_the_classes_of_the_frames_it_spans(task, outside):
+    """Of those between the frames it shows too; the same class may happen twice."""
+    actions = [(0, 0, 2), (0, 1, 4), (1, 7, 7), (2, 11, 15), (0, 13, 13)]
+    data = task.task_config.train_data.replace(feature_shape=(3, 32, 32, 3), temporal_stride=3, outside_frames=outside)
+    seen = set()
+    for number in range(12):
+        image, label = parsed(data, record([0, 1, 2, 3], 16, actions), number)
+        seeds = clips.Seeds.of(tf.constant([0, number], tf.int64))
+        start = int(clips.sample_start(tf.constant(16), 3, 3, outside, seeds.start))
+        spanned = set(range(start, start + 7))
+        expected = [
+            float(any(set(range(a, b + 1)) & spanned for c, a, b in actions if c == index)) for index in range(4)
+        ]
+        assert label.numpy().tolist() == expected
+        seen.add(tuple(expected))
+    assert len(seen) > 2
+    # Between all actions, a clip has none; the whole of a video has all that happens in it.
+    assert not parsed(data, record([1], 16, [(1, 99, 99)]))[1].numpy().any()
+    whole = data.replace(feature_shape=(32, 32, 32, 3))
+    assert parsed(whole, record([0, 1, 2, 3], 16, actions))[1].numpy().tolist() == [1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("labels", [[], [1, 2]])
+def test_one_label_is_one_label(task, labels):
+    data = task.task_config.train_data.replace(is_multilabel=False)
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        tf.function(parsed)(data, record(labels))
+    message = answers.of(task.task_config).explain(caught.value)
+    assert f"is_multilabel is off, but in the records a clip has to have one label, not {len(labels)}: use" in message
 
 
 def test_the_loss_is_a_mean_over_clips(task):

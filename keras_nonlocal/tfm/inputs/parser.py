@@ -4,10 +4,22 @@ import tensorflow as tf
 from official.vision.dataloaders import video_input
 from official.vision.ops import preprocess_ops_3d
 
-from keras_nonlocal.tfm.inputs.clips import augment, sample_clip
+from keras_nonlocal import features
+from keras_nonlocal.tfm.inputs import clips
 from keras_nonlocal.tfm.inputs.pixels import at_least_one, decode_frames, normalize
 
 LABEL_ERROR = "the label of a clip is outside"
+LABEL_COUNT_ERROR = "a clip has to have one label"
+# Of decoded tensors: the seed of the example, (2,) int64.
+SEED = "seed"
+
+
+def decoder(params):
+    """tfm's decoder of a record, which also reads when the actions of a video happen."""
+    found = video_input.Decoder(params.image_field_key, params.label_field_key)
+    for name in (features.ACTION_INDEX, features.ACTION_FIRST, features.ACTION_LAST):
+        found.add_context(name, tf.io.VarLenFeature(tf.int64))
+    return found
 
 
 class Parser(video_input.Parser):
@@ -17,15 +29,25 @@ class Parser(video_input.Parser):
         super().__init__(params, image_key, label_key)
         _, height, width, _ = params.feature_shape
         self._crop_size = (height, width)
-        self._max_resize = max(params.max_image_size, params.min_image_size)
+        self._short_sides = (params.min_image_size, params.max_image_size)
+        self._scale_sampling = params.scale_sampling
+        self._outside_frames = params.outside_frames
         self._random_flip = params.random_flip
+        self._is_multilabel = params.is_multilabel
 
     def _parse_train_data(self, decoded_tensors):
-        frames = decoded_tensors[self._image_key]
+        frames, seeds = decoded_tensors[self._image_key], clips.Seeds.of(decoded_tensors[SEED])
         with at_least_one(frames):
-            frames = sample_clip(frames, self._num_frames, self._stride)
-        frames = augment(frames, self._crop_size, self._min_resize, self._max_resize, self._random_flip)
+            length = tf.size(frames)
+        clip = (length, self._num_frames, self._stride)
+        start = clips.sample_start(*clip, self._outside_frames, seeds.start)
+        frames = tf.gather(frames, clips.frame_numbers(start, *clip, self._outside_frames))
+        frames = clips.augment(
+            frames, self._crop_size, self._short_sides, self._scale_sampling, self._random_flip, seeds
+        )
         frames = tf.ensure_shape(frames, [self._num_frames, *self._crop_size, self._num_channels])
+        if self._is_multilabel:
+            decoded_tensors = {**decoded_tensors, self._label_key: self._labels_of(decoded_tensors, start, *clip)}
         return {"image": tf.cast(normalize(frames), self._dtype)}, self._label(decoded_tensors)
 
     def _parse_eval_data(self, decoded_tensors):
@@ -43,15 +65,26 @@ class Parser(video_input.Parser):
         frames = tf.ensure_shape(frames, [self._num_frames * views, *self._crop_size, self._num_channels])
         return {"image": tf.cast(normalize(frames), self._dtype)}, self._label(decoded_tensors)
 
+    def _labels_of(self, decoded_tensors, *clip):
+        """The classes of the frames that a clip spans; of all the video where the record does not say when they are."""
+        classes, begin, end = (
+            decoded_tensors.get(name, tf.zeros([0], tf.int64))
+            for name in (features.ACTION_INDEX, features.ACTION_FIRST, features.ACTION_LAST)
+        )
+        first, last = (tf.cast(number, tf.int64) for number in clips.spanned(*clip))
+        seen, _ = tf.unique(classes[(begin <= last) & (end >= first)])
+        return tf.cond(tf.size(classes) > 0, lambda: seen, lambda: decoded_tensors[self._label_key])
+
     def _label(self, decoded_tensors):
         label = decoded_tensors[self._label_key]
         message = f"{LABEL_ERROR} 0 to num_classes - 1 = {self._num_classes - 1}"
-        # tf.one_hot would make it a row of zeros, and training would go on.
-        with tf.control_dependencies(
-            [
-                tf.debugging.assert_non_negative(label, message=message),
-                tf.debugging.assert_less(label, tf.cast(self._num_classes, label.dtype), message=message),
-            ]
-        ):
+        # tf.one_hot would make it a row of zeros, or of several ones, and training would go on.
+        rules = [
+            tf.debugging.assert_non_negative(label, message=message),
+            tf.debugging.assert_less(label, tf.cast(self._num_classes, label.dtype), message=message),
+        ]
+        if not self._is_multilabel:
+            rules.append(tf.debugging.Assert(tf.size(label) == 1, [f"{LABEL_COUNT_ERROR}, not", tf.size(label)]))
+        with tf.control_dependencies(rules):
             label = tf.identity(label)
         return video_input.process_label(label, self._one_hot_label, self._num_classes, self._label_dtype)

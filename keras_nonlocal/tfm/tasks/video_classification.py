@@ -7,12 +7,12 @@ from absl import logging
 from official.core import task_factory
 from official.vision.configs import common
 from official.vision.configs import video_classification as tfm_configs
-from official.vision.dataloaders import input_reader_factory, video_input
+from official.vision.dataloaders import video_input
 from official.vision.tasks import video_classification
 
 from keras_nonlocal.tfm import warm_start
 from keras_nonlocal.tfm.backbones import configs
-from keras_nonlocal.tfm.inputs import parser, pixels
+from keras_nonlocal.tfm.inputs import keyed, parser, pixels, settings
 from keras_nonlocal.tfm.tasks import answers
 
 
@@ -34,12 +34,18 @@ class DataConfig(tfm_configs.DataConfig):
     Args:
       min_image_size: the short side of test frames, and the least one of training frames, in pixels.
       max_image_size: the largest short side of training frames.
+      scale_sampling: how the short side of training frames is drawn: "uniform", or "inverse" as SlowFast does, where 1
+        over it is uniform.
       random_flip: mirror half of the training clips.
+      outside_frames: what a training clip shows of a video that is shorter: it starts over ("wrap", as the official
+        code), or its first and last frame stand still ("clamp", as SlowFast's for Charades).
     """
 
     min_image_size: int = 256
     max_image_size: int = 320
+    scale_sampling: str = "uniform"
     random_flip: bool = True
+    outside_frames: str = "wrap"
 
 
 @dataclasses.dataclass
@@ -64,16 +70,20 @@ class VideoClassificationConfig(tfm_configs.VideoClassificationTask):
 class VideoClassificationTask(video_classification.VideoClassificationTask):
     """Video classification with the paper's clips; see VideoClassificationConfig."""
 
+    # Where training begins: as many batches as these are behind it.
+    first_step = 0
+
     def build_inputs(self, params, input_context=None):
-        clip_parser = parser.Parser(params, params.image_field_key, params.label_field_key)
-        reader = input_reader_factory.input_reader_generator(
+        settings.check(params)
+        decode = parser.decoder(params).decode
+        parse = parser.Parser(params, params.image_field_key, params.label_field_key).parse_fn(params.is_training)
+        return keyed.dataset(
             params,
-            dataset_fn=self._get_dataset_fn(params),
-            decoder_fn=self._get_decoder_fn(params),
-            parser_fn=clip_parser.parse_fn(params.is_training),
-            postprocess_fn=video_input.PostBatchProcessor(params),
+            lambda record, seed: parse({**decode(record), parser.SEED: seed}),
+            input_context,
+            self.first_step,
+            video_input.PostBatchProcessor(params),
         )
-        return reader.read(input_context=input_context)
 
     def build_metrics(self, training=True):
         metrics = super().build_metrics(training)
@@ -113,6 +123,11 @@ class VideoClassificationAnswers(answers.Answers):
                 f"task.*_data.num_classes is {self.config.train_data.num_classes}, but in the records "
                 f"{answers.own_words(error, parser.LABEL_ERROR)}: set it to the number of lines of labels.txt "
                 "beside the records."
+            )
+        if parser.LABEL_COUNT_ERROR in error.message:
+            return (
+                f"task.*_data.is_multilabel is off, but in the records {answers.own_words(error, parser.LABEL_COUNT_ERROR)}"
+                ": use an experiment of several labels, as those of Charades, or other records."
             )
         for words in (pixels.FRAME_ERROR, "Invalid JPEG data"):
             if words in error.message:
