@@ -6,13 +6,18 @@ RUN := $(VENV)/bin/python
 
 FUZZ_CASES ?= 20000
 
-.PHONY: demo test fuzz mutants lint
+.PHONY: demo test test-io fuzz mutants lint
 
 demo: $(VENV)/installed-demo
 	$(RUN) training/demo.py --work_dir=demo_work --seed=$(SEED)
 
 test: $(VENV)/installed-test
 	$(RUN) -m pytest -q -n 2 --dist loadfile
+
+# tensorflow-io's video decoder and training beside it, on the last TensorFlow that it loads on.
+test-io: .venv-io/installed
+	LD_LIBRARY_PATH=$$(.venv-io/bin/python tests/with_io/ffmpeg4.py .venv-io/ffmpeg4) \
+		.venv-io/bin/python -m pytest -q tests/with_io tests/test_golden.py tests/test_video_training.py
 
 # The parsers of files and requests from outside, longer than `make test` does.
 fuzz: $(VENV)/installed-test
@@ -31,4 +36,10 @@ $(VENV)/installed-%: setup.cfg pyproject.toml
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade pip
 	$(RUN) -m pip install --quiet -e '.[$*]'
+	touch $@
+
+.venv-io/installed: setup.cfg pyproject.toml
+	test -x .venv-io/bin/python || $(PYTHON) -m venv .venv-io
+	.venv-io/bin/python -m pip install --quiet --upgrade pip
+	.venv-io/bin/python -m pip install --quiet -e '.[io,test]'
 	touch $@
