@@ -154,9 +154,10 @@ def test_a_list_is_read_as_its_cells_say_or_refused(folder, data, split, labels)
         assert names == sorted(set(found)) and not any(map(is_integer, found))
     for video, row in zip(videos, rows, strict=True):
         label = unicodedata.normalize("NFC", row["label"])
-        assert video.index == plain_index(label, names) and video.label == names[video.index]
-        assert video.label == label or is_integer(label)
-        assert len(video.label.splitlines()) == len(video.name.splitlines()) == 1
+        ((index,), (name,)) = video.indices, video.labels
+        assert index == plain_index(label, names) and name == names[index]
+        assert name == label or is_integer(label)
+        assert len(name.splitlines()) == len(video.name.splitlines()) == 1
         check_path(video, folder)
     for attribute in ("name", "path"):
         assert len({getattr(video, attribute) for video in videos}) == len(videos)

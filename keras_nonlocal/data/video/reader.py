@@ -65,6 +65,7 @@ class VideoReader:
       fourcc: the codec's four letters.
       frames_read: how many frames have been decoded so far.
       truncated: None, or once the last frame is read, what is missing.
+      jpeg: None; a FrameFolder has the bytes of its last frame there.
 
     Raises:
       VideoError: missing, empty, not a video or a list of other files, of several tracks of which players may show
@@ -72,6 +73,8 @@ class VideoReader:
         iterating, also for no frame at all, one picture (a photo, the cover of a song) and frames of several sizes.
       TruncatedVideoError: after the last frame, unless `keep_truncated`.
     """
+
+    jpeg = None
 
     def __init__(self, path: str | os.PathLike, keep_truncated: bool = False):
         self.path = os.fspath(path)
