@@ -129,7 +129,7 @@ class VideoExamples(ExampleMaker):
         size = 0
         for original in _frames(item, video):
             frame = _shrink(original, self.short_side)
-            jpeg = video.jpeg if video.jpeg and frame is original else encode_jpeg(frame, self.jpeg_quality)
+            jpeg = video.jpeg if video.jpeg and frame is original else _encode(frame, self.jpeg_quality)
             frames.add().bytes_list.value.append(jpeg)
             size += len(jpeg)
             if size > MAX_RECORD_BYTES:
@@ -160,8 +160,10 @@ class VideoExamples(ExampleMaker):
 
 def encode_jpeg(frame: np.ndarray, quality: int = 95) -> bytes:
     """A frame, RGB uint8 [H, W, 3], as JPEG of this quality, 1 to 100."""
-    # OpenCV's encoder takes BGR.
-    bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+    return _encode(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), quality)
+
+
+def _encode(bgr, quality):
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
@@ -177,10 +179,10 @@ def _frames(item, video):
             item.path, "states no frame rate, so nobody knows when its actions happen; re-encode it"
         )
     if item.frames is None:
-        yield from video
+        yield from video.bgr_frames()
         return
     count = 0
-    for frame in itertools.islice(video, item.first_frame, item.first_frame + item.frames):
+    for frame in itertools.islice(video.bgr_frames(), item.first_frame, item.first_frame + item.frames):
         count += 1
         yield frame
     if count < item.frames:

@@ -14,7 +14,7 @@ _NAME = re.compile(r"(.*?)(\d{1,18})\.jpe?g", re.I)
 
 
 class FrameFolder:
-    """Iterates over the JPEGs of one folder, in the order of their numbers, as RGB uint8 [H, W, 3].
+    """The JPEGs of one folder, in the order of their numbers.
 
     What an EXIF header says of their orientation is not heeded, as TensorFlow does not when it reads records.
 
@@ -49,7 +49,8 @@ class FrameFolder:
     def __exit__(self, *unused):
         pass
 
-    def __iter__(self) -> Iterator[np.ndarray]:
+    def bgr_frames(self) -> Iterator[np.ndarray]:
+        """The frames, uint8 [H, W, 3], with their channels in OpenCV's order."""
         size = None
         for name in self._names:
             self.jpeg = self._bytes(name)
@@ -61,7 +62,7 @@ class FrameFolder:
                     f"{name} is {frame.shape[1]}x{frame.shape[0]} while the ones before are {size[1]}x{size[0]}; "
                     "extract the frames again in one size",
                 )
-            yield frame
+            yield frame[..., ::-1]
 
     def _bytes(self, name):
         try:

@@ -111,6 +111,11 @@ class VideoReader:
         self._capture.release()
 
     def __iter__(self) -> Iterator[np.ndarray]:
+        for frame in self.bgr_frames():
+            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+
+    def bgr_frames(self) -> Iterator[np.ndarray]:
+        """The frames with their channels in OpenCV's order, for what hands them on to OpenCV."""
         while True:
             got, frame = self._read()
             if not got:
@@ -119,7 +124,7 @@ class VideoReader:
             frame = _upright(frame, self._track)
             self.frames_read += 1
             self._last_seconds = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            yield frame
         self._check_end()
 
     def _read(self):
