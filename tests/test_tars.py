@@ -40,7 +40,7 @@ def test_damaged_and_compressed_tars_are_named(tmp_path):
     write_tar(path, {"a.mp4": b"a" * 600, "b.mp4": b"b" * 600})
     data = path.read_bytes()
     cases = {
-        data[:2000]: "cannot be read .unexpected end of data.; download it again",
+        data[:2300]: "cannot be read .unexpected end of data.; download it again",
         data[:1536] + b"x" + data[1537:]: "is damaged at byte 1536",
         b"nonsense": "cannot be read",
         b"": "cannot be read",

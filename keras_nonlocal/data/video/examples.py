@@ -196,6 +196,8 @@ def _frames(item, video):
 @contextlib.contextmanager
 def _unpacked(item):
     """A path for a video in a tar, whose file is gone when its last reader is, however that ends."""
+    if not os.path.isdir("/proc/self/fd"):
+        raise errors.UserError(f"videos in tar files are read on Linux only; unpack {item.file}")
     with tempfile.TemporaryFile() as file:
         ((_, data),) = item.stored.members()
         file.write(data)

@@ -74,6 +74,8 @@ class LabelledVideo:
           count: frames of the video.
           rate: of them in a second: frame i happens at i / rate.
         """
+        if not self.actions:
+            return []
         times = np.arange(count) / (rate if self.actions_in == "seconds" else 1)
         found = []
         for action in self.actions:
