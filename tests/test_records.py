@@ -89,6 +89,7 @@ def test_every_example_is_in_one_shard_and_items_mix(job):
     assert report.summary(found, job.plan(), str(job.out)).splitlines() == [
         f"12 of 12 texts are good, 24 lines, {size:.1f} MB",
         f"shards: {job.out}/train-*-of-00004.tfrecord (4)",
+        f"used: {job.out}/train-used.txt (their names: accuracies compare on equal lists)",
         f"labels: {job.out}/labels.txt (4 classes)",
         f"report: {job.out}/train-report.json",
     ]
@@ -148,7 +149,7 @@ def test_bad_items_are_reported_and_leave_nothing_in_the_records(job, capsys):
     printed = capsys.readouterr().err
     for name, reason in reasons.items():
         assert f"bad text: {job.texts / name}: {reason}" in printed
-    assert "2 are bad: the report says why" in report.summary(found, job.plan(), str(job.out))
+    assert "2 are bad, 1 of them missing: the report says why" in report.summary(found, job.plan(), str(job.out))
     with pytest.raises(UserError, match="2 of 12 texts are bad and 1 may be .*train-report.json"):
         report.check_bad(found, job.plan(), str(job.out), 1)
     report.check_bad(found, job.plan(), str(job.out), 2)

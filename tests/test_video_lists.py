@@ -27,6 +27,11 @@ def make(tmp_path):
     return make
 
 
+def indices(videos):
+    """The class of each video of a list that has one."""
+    return [index for video in videos for index in video.indices]
+
+
 def refused(make, text, *files, says, split=None, labels=None):
     csv, folder = make(text, *files)
     with pytest.raises(UserError) as raised:
@@ -44,10 +49,10 @@ def test_kinetics_names_folders_and_extensions(make):
     )
     listed, labels = lists.read_list(csv, folder, "train")
     assert labels == ["abseiling", "riding a bike"]
-    assert [(video.name, video.path.removeprefix(folder), video.label, video.index) for video in listed] == [
-        ("-aB_9_000007_000017", "/riding a bike/-aB_9_000007_000017.webm", "riding a bike", 1),
-        ("x1_000120_000130", "/x1_000120_000130.mp4", "abseiling", 0),
-        ("x2_000000_000010", "/x2_000000_000010.mp4", "abseiling", 0),  # Missing: the reader of videos says so.
+    assert [(video.name, video.path.removeprefix(folder), video.labels, video.indices) for video in listed] == [
+        ("-aB_9_000007_000017", "/riding a bike/-aB_9_000007_000017.webm", ("riding a bike",), (1,)),
+        ("x1_000120_000130", "/x1_000120_000130.mp4", ("abseiling",), (0,)),
+        ("x2_000000_000010", "/x2_000000_000010.mp4", ("abseiling",), (0,)),  # Missing: the reader of videos says so.
     ]
 
 
@@ -107,7 +112,32 @@ def test_labels_are_the_same_in_every_normalisation(make, tmp_path):
     assert lists.read_list(csv, folder)[1] == [nfc]
     (tmp_path / "labels.txt").write_text(f"tea\n{nfd}\n", encoding="utf-8")
     for labels in (labels_file.read(tmp_path / "labels.txt"), ["tea", nfd]):
-        assert [video.index for video in lists.read_list(csv, folder, labels=labels)[0]] == [1, 1]
+        assert indices(lists.read_list(csv, folder, labels=labels)[0]) == [1, 1]
+
+
+@pytest.mark.parametrize("folder", ["", "train/"])
+def test_repaired_files_of_kinetics_win(make, folder):
+    files = (f"{folder}x_000000_000010.mp4", "replacement/replacement_for_corrupted_k400/x_000000_000010.mp4")
+    csv, videos = make(KINETICS + "a b,x,0,10,train\n", *files, f"{folder}a b/x_000000_000010.mp4")
+    (video,), _ = lists.read_list(csv, f"{videos}/{folder}")
+    assert video.path == f"{videos}/{files[1]}"
+
+
+def test_all_column_sets_of_kinetics(make):
+    rows = ("air drumming", "_dbc-uKJ_Ns", "40", "50", "val", "0")
+    names = ("label", "youtube_id", "time_start", "time_end", "split", "is_cc")
+    for count in (4, 5, 6):
+        text = f'{",".join(names[:count])}\n"{rows[0]}",{",".join(rows[1:count])}\n'
+        csv, folder = make(text, "air_drumming/_dbc-uKJ_Ns_000040_000050.mp4")
+        (video,), labels = lists.read_list(csv, folder, "validate")
+        assert video.path == f"{folder}/air_drumming/_dbc-uKJ_Ns_000040_000050.mp4" and labels == ["air drumming"]
+
+
+def test_classes_are_in_the_order_of_their_characters(make):
+    names = ["passing american football (not in game)", "zumba", "passing American football (in game)", "Zorbing"]
+    text = KINETICS + "".join(f'"{name}",{number},0,10,train\n' for number, name in enumerate(names))
+    csv, folder = make(text, "0_000000_000010.mp4")
+    assert lists.read_list(csv, folder)[1] == [names[3], names[2], names[0], names[1]]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +160,7 @@ def test_path_and_label(make, tmp_path):
     listed, labels = lists.read_list(csv, folder, "train")  # Without a split column the split only names shards.
     assert labels == ["run", "walk"]
     assert [video.path for video in listed] == [f"{folder}/sub/a.mp4", f"{folder}/b.avi"]
-    assert [video.index for video in listed] == [1, 0]
+    assert indices(listed) == [1, 0]
 
 
 def test_split_keeps_its_rows_and_all_labels(make):
@@ -140,12 +170,18 @@ def test_split_keeps_its_rows_and_all_labels(make):
     assert labels == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("split", ["val", "validate", "validation"])
+def test_three_names_of_one_split(make, split):
+    csv, folder = make("path,label,split\na.mp4,x,validate\nb.mp4,x,val\nc.mp4,x,train\nd.mp4,x,validation\n", "a.mp4")
+    assert [video.name for video in lists.read_list(csv, folder, split)[0]] == ["a.mp4", "b.mp4", "d.mp4"]
+
+
 def test_labels_file_gives_the_order(make, tmp_path):
     csv, folder = make("path,label\na.mp4,walk\n", "a.mp4")
     (tmp_path / "labels.txt").write_text("walk\nrun\n\n")
     labels = labels_file.read(tmp_path / "labels.txt")
     assert labels == ["walk", "run"]
-    assert lists.read_list(csv, folder, labels=labels)[0][0].index == 0
+    assert lists.read_list(csv, folder, labels=labels)[0][0].indices == (0,)
 
 
 @pytest.mark.parametrize("text", ["walk\rrun\r", "\ufeffwalk\r\nrun\r\n", " walk \nrun"])
@@ -158,14 +194,14 @@ def test_integer_labels_are_the_indices(make):
     # Sorted as text "10" would come before "2".
     csv, folder = make("path,label\na.mp4,10\nb.mp4,2\n", "a.mp4", "b.mp4")
     listed, labels = lists.read_list(csv, folder)
-    assert [video.index for video in listed] == [10, 2]
+    assert indices(listed) == [10, 2]
     assert labels == [str(index) for index in range(11)]
 
 
 def test_integer_labels_with_a_labels_file(make):
     csv, folder = make("path,label\na.mp4,1\n", "a.mp4")
     (video,), _ = lists.read_list(csv, folder, labels=["walk", "run"])
-    assert (video.label, video.index) == ("run", 1)
+    assert (video.labels, video.indices) == (("run",), (1,))
 
 
 @pytest.mark.parametrize("form", ["{}.0", "{}.", "{}.000", "+{}", "0{}", " {} ", '"{}.0"'])
@@ -173,23 +209,21 @@ def test_integer_labels_that_went_through_a_table_of_floats(make, form):
     rows = [f"{index}.mp4,{form.format(index)}\n" for index in (2, 10, 0, 9)]
     csv, folder = make("path,label\n" + "".join(rows), "2.mp4")
     listed, labels = lists.read_list(csv, folder)
-    assert [(video.index, video.label) for video in listed] == [(2, "2"), (10, "10"), (0, "0"), (9, "9")]
+    assert [(video.indices, video.labels) for video in listed] == [((i,), (str(i),)) for i in (2, 10, 0, 9)]
     assert labels == [str(index) for index in range(11)]
     names = [f"class {index}" for index in range(11)]
-    assert [video.label for video in lists.read_list(csv, folder, labels=names)[0]][:2] == ["class 2", "class 10"]
-    # Names that are integers are names: "2" is in the first line, whatever its number.
-    assert [video.index for video in lists.read_list(csv, folder, labels=["2", "9", "10", "0"])[0]] == [
-        0,
-        2,
-        3,
-        1,
+    assert [video.labels for video in lists.read_list(csv, folder, labels=names)[0]][:2] == [
+        ("class 2",),
+        ("class 10",),
     ]
+    # Names that are integers are names: "2" is in the first line, whatever its number.
+    assert indices(lists.read_list(csv, folder, labels=["2", "9", "10", "0"])[0]) == [0, 2, 3, 1]
 
 
 def test_a_label_missing_in_another_split_is_no_class(make):
     csv, folder = make("path,label,split\na.mp4,1.0,train\nb.mp4,,test\nc.mp4,nan,test\n", "a.mp4")
     (video,), labels = lists.read_list(csv, folder, "train")
-    assert (video.index, labels) == (1, ["0", "1"])
+    assert (video.indices, labels) == ((1,), ["0", "1"])
 
 
 @pytest.mark.parametrize(
@@ -227,7 +261,7 @@ def test_spreadsheet_exports(make):
     # A byte-order mark, CRLF, spaces, quotes with a comma, empty lines, more columns.
     csv, folder = make('\ufeffpath, label ,extra\r\n"a,1.mp4", "pull, push",\r\n,,\r\n\r\n', "a,1.mp4")
     (video,), labels = lists.read_list(csv, folder)
-    assert (video.name, video.label, labels) == ("a,1.mp4", "pull, push", ["pull, push"])
+    assert (video.name, video.labels, labels) == ("a,1.mp4", ("pull, push",), ["pull, push"])
 
 
 def test_no_such_csv(tmp_path):
@@ -251,6 +285,10 @@ def test_a_binary_file_as_csv(tmp_path):
         (
             "label,youtube_id,start,end\nx,y,0,1\n",
             "no column time_start, time_end (found: label, youtube_id, start, end)",
+        ),
+        (
+            "youtube_id,time_start,time_end,split\nx,0,10,test\n",
+            "as Kinetics' test lists have none; give the list of a",
         ),
         ("video;label\na.mp4;x\n", "has no column label, youtube_id, time_start, time_end (found: video;label)"),
         ("path,label\na.mp4\n", "line 2, has no label"),
@@ -277,7 +315,9 @@ def test_a_bad_csv_is_named(make, text, says):
 
 def test_unknown_split_names_those_there_are(make):
     text = "path,label,split\na.mp4,x,train\nb.mp4,x,validate\nc.mp4,x,train\n"
-    refused(make, text, "a.mp4", split="val", says="no row of split 'val'; its splits are train (2 rows), validate (1")
+    refused(
+        make, text, "a.mp4", split="test", says="no row of split 'test'; its splits are train (2 rows), validate (1"
+    )
 
 
 def test_unknown_labels_name_their_row(make):

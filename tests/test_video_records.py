@@ -201,7 +201,7 @@ def test_options_that_decide_bytes_make_another_plan(job):
 
 def test_a_folder_of_an_earlier_version_is_resumed():
     """Its shards say by this digest what they are of."""
-    videos = [lists.LabelledVideo(f"{name}.mp4", f"/videos/{name}.mp4", "walk", 1) for name in "ba"]
+    videos = [lists.LabelledVideo(f"{name}.mp4", f"/videos/{name}.mp4", ("walk",), (1,)) for name in "ba"]
     planned = plan.Plan("train", videos, ["run", "walk"], examples.VideoExamples("/videos"), shards=2)
     assert planned.id == "635794307698edb89caaa3ab12a9106ffcb0848b4c79b7c1d6bc4055b164a991"
 
@@ -224,9 +224,11 @@ def test_the_script_prints_a_summary_and_exits_with_1_for_bad_videos(job):
     done = subprocess.run(job.command("--shards=2", "--workers=2"), capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
+        "no --labels: the 3 classes are those of the list itself",
         f"5 of 6 videos are good, 20 frames, {sum(map(len, job.shards().values())) / 1e6:.1f} MB",
-        "1 are bad: the report says why",
+        "1 are bad, 1 of them missing: the report says why",
         f"shards: {job.out}/train-*-of-00002.tfrecord (2)",
+        f"used: {job.out}/train-used.txt (their names: accuracies compare on equal lists)",
         f"labels: {job.out}/labels.txt (3 classes)",
         f"report: {job.out}/train-report.json",
     ]

@@ -319,6 +319,21 @@ def test_av1_is_an_error_with_codec_and_cure():
     assert "`ffmpeg -i in -c:v libx264 out.mp4`" in text
 
 
+@pytest.mark.parametrize("name, height, width", [("ten_bit.mp4", 48, 64), ("odd_size.mp4", 47, 63)])
+def test_ten_bits_and_odd_sizes(name, height, width):
+    """Frame t is 40 (t + 1) grey, and its left half has more red."""
+    frames = reader.read_video(DATA / name).astype(int)
+    assert frames.shape == (3, height, width, 3)
+    for t, frame in enumerate(frames):
+        grey = 40 * (t + 1)
+        assert np.abs(frame[24, 10] - (200, grey, grey)).max() < 4 and np.abs(frame[24, 50] - grey).max() < 4
+
+
+def test_sound_alone_is_no_video():
+    with pytest.raises(reader.VideoError, match="sound_only.mp4: is not a video OpenCV can open .*take it out of the"):
+        reader.VideoReader(DATA / "sound_only.mp4")
+
+
 @pytest.mark.parametrize("read", [reader.read_video, reader.count_frames])
 def test_fewer_frames_than_stated(tmp_path, read):
     cut(tmp_path / "cut.mp4", DATA / "h264_50_frames.mp4", 0.6)

@@ -23,7 +23,8 @@ def read(path: str | os.PathLike) -> list[str]:
         twice.
     """
     lines = re.split(r"\r\n|\r|\n", texts.read(path, "labels file").rstrip())
-    labels = [texts.printable(path, "labels file", line, text.strip()) for line, text in enumerate(lines, start=1)]
+    where = f"labels file {path}, line"
+    labels = [texts.printable(f"{where} {line}", text.strip()) for line, text in enumerate(lines, start=1)]
     if labels == [""]:
         raise UserError(f"labels file {path} is empty; write one class name a line")
     for line, label in enumerate(labels, start=1):

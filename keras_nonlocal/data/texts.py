@@ -33,12 +33,17 @@ def read(path, what):
     return text
 
 
-def printable(path, what, line, text):
-    """The text as names are compared; what would break a line of labels.txt or of a message is refused."""
+def printable(where, text):
+    """The text as names are compared; what would break a line of labels.txt or of a message is refused.
+
+    Args:
+      where: it stands, such as "list train.csv, line 3", for messages.
+      text: the text.
+    """
     if _CONTROL.search(text):
         raise UserError(
-            f"{what} {path}, line {line}: {quoted(text)} holds a line break or another control character; remove it, "
-            "and look for a missing quote"
+            f"{where}: {quoted(text)} holds a line break or another control character; remove it, and look for a "
+            "missing quote"
         )
     return unicodedata.normalize("NFC", text)
 

@@ -3,12 +3,14 @@
 import csv
 import io
 import os
+import re
 import unicodedata
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import CASES, CORPUS, corpus, fuzzing, mutated
+from video_files import write_tar
 
 from keras_nonlocal.data import labels_file
 from keras_nonlocal.data.video import lists
@@ -73,12 +75,12 @@ def folder(tmp_path_factory):
     return folder
 
 
-def read(folder, data, split=None, labels=None):
+def read(folder, data, split=None, labels=None, list_format=None):
     """What read_list makes of these bytes, or None if it refuses them in one sentence that names the file."""
     path = folder / "list.csv"
     path.write_bytes(data)
     try:
-        return lists.read_list(path, folder / "videos", split, labels)
+        return lists.read_list(path, folder / "videos", split, labels, list_format)
     except UserError as error:
         check_sentence(str(error), path)
         return None
@@ -154,12 +156,97 @@ def test_a_list_is_read_as_its_cells_say_or_refused(folder, data, split, labels)
         assert names == sorted(set(found)) and not any(map(is_integer, found))
     for video, row in zip(videos, rows, strict=True):
         label = unicodedata.normalize("NFC", row["label"])
-        assert video.index == plain_index(label, names) and video.label == names[video.index]
-        assert video.label == label or is_integer(label)
-        assert len(video.label.splitlines()) == len(video.name.splitlines()) == 1
+        ((index,), (name,)) = video.indices, video.labels
+        assert index == plain_index(label, names) and name == names[index]
+        assert name == label or is_integer(label)
+        assert len(name.splitlines()) == len(video.name.splitlines()) == 1
         check_path(video, folder)
     for attribute in ("name", "path"):
         assert len({getattr(video, attribute) for video in videos}) == len(videos)
+
+
+LIST_TOKENS = [
+    b",",
+    b";",
+    b" ",
+    b"\t",
+    b"|",
+    b"c001",
+    b"c999",
+    b"0",
+    b"-1",
+    b"+2",
+    b"1.5",
+    b"nan",
+    b"9" * 30,
+    b'"',
+    b".jpg",
+]
+
+
+def plain_paths(data, numbers):
+    """Of a list without column names, what stands before the last integers of each line; None where it has commas."""
+    lines = [line.strip() for line in re.split(r"[\r\n]", data.decode("utf-8-sig")) if line.strip()]
+    if any(set(line) & set(",;|") for line in lines):
+        return None
+    found = []
+    for line in lines:
+        path = re.fullmatch(rf"(.*?)(\s+[+-]?[0-9]+){{{numbers}}}", line)
+        found.append(os.path.normpath(unicodedata.normalize("NFC", path[1].rstrip())))
+    return found
+
+
+@settings(fuzzing, max_examples=CASES or 400)
+@given(
+    data=mutated(corpus("list_formats"), LIST_TOKENS),
+    list_format=st.sampled_from([None, None, *lists.FORMATS]),
+    labels=st.sampled_from([None, NAMES, ["c000 sit", "c001 run", "c002 walk"]]),
+)
+def test_a_list_of_any_format_is_read_or_refused(folder, data, list_format, labels):
+    result = read(folder, data, None, labels, list_format)
+    if result is None:
+        return
+    videos, names = result
+    assert videos and names == (labels or names)
+    for video in videos:
+        assert list(video.indices) == sorted(set(video.indices)) and all(0 <= i < len(names) for i in video.indices)
+        assert video.labels == tuple(names[index] for index in video.indices) and len(video.name.splitlines()) == 1
+        assert video.frames is None or video.frames > 0 <= video.first_frame
+        for index, first, last in video.action_frames(50, 24.0) if video.actions else ():
+            assert index in video.indices and 0 <= first <= last < 50
+    paths = plain_paths(data, 1) if list_format == "path_label" else None
+    if paths:
+        assert [video.name for video in videos] == paths
+
+
+SAMPLES = {"a/1.mp4": b"video", "a/1.cls": b"2", "a/2.json": b'{"labels": [0, 1]}', "a/2.mp4": b"video", "3.jpg": b"x"}
+
+
+@pytest.fixture(scope="module")
+def tar(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tars") / "x.tar"
+    write_tar(path, SAMPLES)
+    return path, path.read_bytes()
+
+
+@settings(fuzzing, max_examples=CASES or 300)
+@given(
+    edits=st.lists(st.tuples(st.integers(0, 6143), st.binary(min_size=1, max_size=12)), max_size=3),
+    end=st.none() | st.integers(0, 6143),
+)
+def test_a_damaged_tar_is_read_or_refused(tar, edits, end):
+    path, data = tar
+    data = bytearray(data)
+    for at, new in edits:
+        data[at : at + len(new)] = new
+    path.write_bytes(data[:end])
+    try:
+        videos, names = lists.read_list(None, path)
+        for video in videos:
+            ((name, content),) = video.stored.members()
+            assert video.path.endswith(name) and len(content) <= len(data) and set(video.labels) <= set(names)
+    except UserError as error:
+        check_sentence(str(error), path)
 
 
 @settings(fuzzing, max_examples=CASES or 300)

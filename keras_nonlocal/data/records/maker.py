@@ -54,6 +54,10 @@ class ExampleMaker(abc.ABC):
         """What the item adds to each of the totals; arguments and errors as `make`, which may cost more."""
         return self.make(item)[1]
 
+    def file(self, item: Item) -> str:
+        """The file on the disk that a bad item is worth another look for once it changes."""
+        return item.path
+
     def accepts(self, report: dict) -> bool:
         """Whether these options leave a shard as this report says it is; asked of options that decide no bytes."""
         return True

@@ -116,7 +116,7 @@ class Plan:
             return None
         if not os.path.exists(shard.file) or os.path.getsize(shard.file) != report["bytes"]:
             return None
-        paths = {item.name: item.path for item in shard.items}
+        paths = {item.name: self.maker.file(item) for item in shard.items}
         if any(bad["fingerprint"] != fingerprint(paths[bad["name"]]) for bad in report["bad"]):
             return None
         return report if self.maker.accepts(report) else None
@@ -176,18 +176,20 @@ class Plan:
         if found["labels"] != wanted["labels"]:
             parts.append(f"the classes differ: {found['classes']} then, {wanted['classes']} now")
         for key in (f"{items}_dir", "shards", "seed", *self.maker.byte_options):
-            if found[key] != wanted[key]:
-                parts.append(f"{key} was {found[key]} and is {wanted[key]}")
+            if found.get(key) != wanted[key]:
+                parts.append(f"{key} was {found.get(key, 'its default')} and is {wanted[key]}")
         return ", ".join(parts)
 
 
 def fingerprint(path):
-    """Changes when the file does: its size in bytes and time in ns; None when it is missing."""
+    """Changes when the file, or one in the folder, does: size in bytes and time in ns; None when it is missing."""
     try:
-        stat = os.stat(path)
+        stats = [os.stat(path)]
+        if os.path.isdir(path):
+            stats += [entry.stat() for entry in os.scandir(path)]
     except OSError:
         return None
-    return [stat.st_size, stat.st_mtime_ns]
+    return [sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)]
 
 
 def _digest(value):

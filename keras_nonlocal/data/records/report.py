@@ -18,6 +18,8 @@ def join(plan, reports):
         **{key: sum(report[key] for report in reports) for key in (items, "written")},
         **{key: sum((report[key] for report in reports), start) for key, start in plan.maker.totals.items()},
         "bad": [{key: bad[key] for key in ("name", "path", "reason")} for report in reports for bad in report["bad"]],
+        # What was not there had no fingerprint.
+        "missing": sum(bad["fingerprint"] is None for report in reports for bad in report["bad"]),
         "labels": {label: labels[label] for label in plan.labels},
     }
 
@@ -25,6 +27,17 @@ def join(plan, reports):
 def path(report, out_dir):
     """Where the report is: it is that of written records, or that of a check."""
     return os.path.join(out_dir, f"{report['split']}-{'report' if 'shards' in report else 'check'}.json")
+
+
+def used_path(report, out_dir):
+    """Where the names of the items in the records are, one a line and sorted."""
+    return os.path.join(out_dir, f"{report['split']}-used.txt")
+
+
+def used(report, plan):
+    """What that file holds."""
+    bad = {bad["name"] for bad in report["bad"]}
+    return "".join(f"{name}\n" for name in sorted(item.name for item in plan.items if item.name not in bad))
 
 
 def summary(report: dict, plan: Plan, out_dir: str) -> str:
@@ -36,10 +49,11 @@ def summary(report: dict, plan: Plan, out_dir: str) -> str:
         good += f", {sum(shard['bytes'] for shard in report['shards']) / 1e6:,.1f} MB"
     lines = [good, *plan.maker.remarks(report)]
     if report["bad"]:
-        lines.append(f"{len(report['bad']):,} are bad: the report says why")
+        lines.append(f"{len(report['bad']):,} are bad, {report['missing']:,} of them missing: the report says why")
     if "shards" in report:
         count = len(report["shards"])
         lines.append(f"shards: {os.path.join(out_dir, report['split'])}-*-of-{count:05d}.tfrecord ({count})")
+        lines.append(f"used: {used_path(report, out_dir)} (their names: accuracies compare on equal lists)")
         lines.append(f"labels: {os.path.join(out_dir, 'labels.txt')} ({len(report['labels'])} classes)")
     lines.append(f"report: {path(report, out_dir)}")
     return "\n".join(lines)

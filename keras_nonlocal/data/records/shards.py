@@ -47,7 +47,7 @@ def _report(shard, maker, tell, make, write_example):
     for item in shard.items:
         tell("reading", item.path)
         # Before reading it: a change in the meantime must count as one.
-        fingerprint = plan.fingerprint(item.path)
+        fingerprint = plan.fingerprint(maker.file(item))
         bad = None
         try:
             examples, additions = make(item)

@@ -12,7 +12,9 @@ with errors.needs_extra("video"):
 
 
 def write(plan: Plan, out_dir: str, workers: int = 0, overwrite: bool = False) -> dict:
-    """Writes `<out_dir>/<split>-00000-of-00008.tfrecord` and so on, reports and labels.txt. Rerun it to resume.
+    """Writes `<out_dir>/<split>-00000-of-00008.tfrecord` and so on, reports, labels.txt and the list of what was used.
+
+    Rerun it to resume.
 
     Args:
       plan: Plan of the split.
@@ -32,7 +34,8 @@ def write(plan: Plan, out_dir: str, workers: int = 0, overwrite: bool = False) -
         kept = {shard.file: found for shard in planned if (found := plan.complete_report(shard))}
         todo = [shard for shard in planned if shard.file not in kept]
         if todo:  # Until they are done, an older report would claim too much.
-            writer.remove(os.path.join(out_dir, f"{plan.split}-report.json"))
+            for name in ("report.json", "used.txt"):
+                writer.remove(os.path.join(out_dir, f"{plan.split}-{name}"))
         with _Progress(plan, kept.values()) as progress:
             done = pool.run(shards.write, plan.maker, todo, workers, progress.tell)
         reports = sorted([*kept.values(), *done], key=lambda each: each["file"])
@@ -43,6 +46,7 @@ def write(plan: Plan, out_dir: str, workers: int = 0, overwrite: bool = False) -
             "options": plan.options,
             "shards": [{key: shard[key] for key in keys} for shard in reports],
         }
+        writer.write_text(report.used_path(joined, out_dir), report.used(joined, plan))
         writer.write_json(report.path(joined, out_dir), joined)
     return joined
 

@@ -41,7 +41,7 @@ def make_dir(path: str | os.PathLike) -> None:
 
 def finished_files(out_dir, split):
     """The paths of a split's shards and reports."""
-    return _matching(out_dir, rf"{re.escape(split)}-({_SHARD}|report\.json)")
+    return _matching(out_dir, rf"{re.escape(split)}-({_SHARD}|report\.json|used\.txt)")
 
 
 def remove(path):
@@ -144,7 +144,7 @@ class RecordWriter:
 
 def _remove_temporary_files(out_dir, split):
     """Whoever holds the lock may remove them all: their writers are dead or about to fail."""
-    for path in _matching(out_dir, rf"\.{re.escape(split)}-({_SHARD}|(plan|report)\.json|labels\.txt)\.tmp-\d+"):
+    for path in _matching(out_dir, rf"\.{re.escape(split)}-({_SHARD}|(plan|report)\.json|(labels|used)\.txt)\.tmp-\d+"):
         remove(path)
 
 

@@ -65,6 +65,7 @@ class VideoReader:
       fourcc: the codec's four letters.
       frames_read: how many frames have been decoded so far.
       truncated: None, or once the last frame is read, what is missing.
+      jpeg: None; a FrameFolder has the bytes of its last frame there.
 
     Raises:
       VideoError: missing, empty, not a video or a list of other files, of several tracks of which players may show
@@ -72,6 +73,8 @@ class VideoReader:
         iterating, also for no frame at all, one picture (a photo, the cover of a song) and frames of several sizes.
       TruncatedVideoError: after the last frame, unless `keep_truncated`.
     """
+
+    jpeg = None
 
     def __init__(self, path: str | os.PathLike, keep_truncated: bool = False):
         self.path = os.fspath(path)
@@ -108,6 +111,11 @@ class VideoReader:
         self._capture.release()
 
     def __iter__(self) -> Iterator[np.ndarray]:
+        for frame in self.bgr_frames():
+            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+
+    def bgr_frames(self) -> Iterator[np.ndarray]:
+        """The frames with their channels in OpenCV's order, for what hands them on to OpenCV."""
         while True:
             got, frame = self._read()
             if not got:
@@ -116,7 +124,7 @@ class VideoReader:
             frame = _upright(frame, self._track)
             self.frames_read += 1
             self._last_seconds = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            yield frame
         self._check_end()
 
     def _read(self):
