@@ -173,7 +173,8 @@ def test_a_missing_trunk_is_named(data):
 def test_evaluation_averages_the_softmax_of_clips(data, trained, learned, tmp_path):
     out = tmp_path / "test.json"
     records = f"{data}/records/test-*.tfrecord"
-    result = evaluate.evaluate("non_local_c2d_demo", trained, records, clips=3, crops=1, out=str(out), protocol="spread")
+    views = {"protocol": "spread", "clips": 3, "crops": 1}
+    result = evaluate.evaluate("non_local_c2d_demo", trained, records, out=str(out), **views)
     assert json.loads(out.read_text()) == result and result["clips"] == 3 and result["step"] == 4
     assert curves.read(f"{trained}/validation")[0] == [4], "a test is no point of the validation curve"
     params, model = learned

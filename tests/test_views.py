@@ -112,6 +112,7 @@ def test_a_task_is_tested_as_the_official_code_or_the_paper_does(
     chosen = answers.of(config).set_views(None, None, protocol)
     data = config.validation_data
     assert (chosen["clips"], chosen["crops"]) == views_of == (data.num_test_clips, data.num_test_crops)
+    assert answers.of(config).set_views(None, None, protocol, "max")["combine"] == "max"
     assert (tuple(data.feature_shape), data.test_starts, chosen["combine"]) == (shape, starts, combine)
     parser.Parser(data, "image/encoded", "clip/label/index")
 

@@ -63,7 +63,7 @@ def evaluate(
     params.lock()
     best_metric, _ = of_task.best_metric or (None, None)
     data = params.task.validation_data
-    about = {"best_metric": best_metric, **_size(params, of_task), **views, "input_path": data.input_path}
+    shape = of_task.input_shape(data)
     if of_task.scoring is None:
         if out_dir:
             raise errors.UserError(
@@ -71,13 +71,31 @@ def evaluate(
             )
         # The test is no point of the run's validation curve.
         metrics = train.run(params, "eval", model_dir, save_summary=False)
-        result = {**metrics, "metrics": of_task.shown(metrics), **about}
+        model = task_factory.get_task(params.task).build_model()
+        result = {
+            **metrics,
+            "metrics": of_task.shown(metrics),
+            "best_metric": best_metric,
+            **_size(model, shape),
+            **views,
+            "input_path": data.input_path,
+        }
     else:
         out_dir = _folder(out_dir, model_dir)
-        names, labels, scores, step = predict.predict(params, model_dir, views["combine"])
-        about = {"step": step, "experiment": experiment, **about}
-        classes = _class_names(data.input_path, scores.shape[1])
-        result = _written(predictions.Predictions(names, labels, scores, of_task.scoring, classes, about), out_dir)
+        scored = predict.predict(params, model_dir, views["combine"])
+        about = {
+            "best_metric": best_metric,
+            "step": scored.step,
+            "experiment": experiment,
+            **_size(scored.model, shape),
+            **views,
+            "input_path": data.input_path,
+        }
+        classes = _class_names(data.input_path, scored.scores.shape[1])
+        result = _written(
+            predictions.Predictions(scored.videos, scored.labels, scored.scores, of_task.scoring, classes, about),
+            out_dir,
+        )
     _write_json(out, result)
     return result
 
@@ -178,9 +196,8 @@ def _write_json(out, result):
             raise errors.UserError(f"--out {out} cannot be written ({errors.first_line(error)})") from error
 
 
-def _size(params, of_task):
-    model = task_factory.get_task(params.task).build_model()
-    costs = train.cost_of_example(model, of_task.input_shape(params.task.validation_data))
+def _size(model, shape):
+    costs = train.cost_of_example(model, shape)
     if costs is None:
         return {"parameters": train.parameters(model)}
     return {"parameters": costs.parameters, "multiply_adds": costs.multiply_adds}

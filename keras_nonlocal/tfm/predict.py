@@ -1,9 +1,11 @@
 """The scores of every video of a test by a trained network: the part of an evaluation that takes long."""
 
+import dataclasses
 import time
 
 import numpy as np
 import tensorflow as tf
+import tf_keras
 from official.common import distribute_utils
 from official.core import config_definitions as cfg
 from official.core import task_factory
@@ -17,9 +19,26 @@ from keras_nonlocal.tfm.tasks import answers
 SECONDS_A_LINE = 10
 
 
-def predict(
-    params: cfg.ExperimentConfig, model_dir: str, combine: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """What a network says of the videos of a test.
+
+    Args:
+      videos: (N,) str, their names, sorted.
+      labels: (N, classes) int32, 1 where a video has a class.
+      scores: (N, classes) float32.
+      step: of the checkpoint.
+      model: the network as it was trained.
+    """
+
+    videos: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+    step: int
+    model: tf_keras.Model
+
+
+def predict(params: cfg.ExperimentConfig, model_dir: str, combine: str) -> Scored:
     """Scores every video of the validation data once, whatever the replicas and workers, and prints how it goes.
 
     `global_batch_size` of the validation data is how many clips are in memory and in the network at a time; the views
@@ -31,8 +50,7 @@ def predict(
       combine: "mean" or "max" of the scores of a video's views.
 
     Returns:
-      The names of the videos, sorted, (N,); their labels, one-hot or several-hot int32 (N, classes); their scores,
-      float32 (N, classes); and the step of the checkpoint.
+      The names, labels and scores of the videos, and what gave them.
 
     Raises:
       UserError: for records that are not there, not readable, or hold a video twice; for a network whose scores are
@@ -83,7 +101,7 @@ def predict(
     order = np.argsort(names, kind="stable")
     names, labels, scores = names[order], labels[order], scores[order]
     _check(names, scores, total)
-    return names, labels, scores, step
+    return Scored(names, labels, scores, step, model)
 
 
 def _count(data, records_from):

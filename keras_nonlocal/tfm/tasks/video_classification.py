@@ -133,8 +133,8 @@ class VideoClassificationAnswers(answers.Answers):
     def set_views(self, clips, crops, protocol=None, combine=None):
         if (protocol, combine) != (None, None):
             raise errors.UserError(
-                "--protocol and --combine are for the video tasks of keras_nonlocal, not tf-models-official's: leave them "
-                f"out. Received: protocol={protocol}, combine={combine}"
+                "--protocol and --combine are for the video tasks of keras_nonlocal, not tf-models-official's: leave "
+                f"them out. Received: protocol={protocol}, combine={combine}"
             )
         chosen = {"clips": clips or 10, "crops": crops or 1}
         self.config.validation_data.override({f"num_test_{name}": number for name, number in chosen.items()})
