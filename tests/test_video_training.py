@@ -172,7 +172,8 @@ def test_a_missing_trunk_is_named(data):
 def test_evaluation_averages_the_softmax_of_clips(data, trained, learned, tmp_path):
     out = tmp_path / "test.json"
     records = f"{data}/records/test-*.tfrecord"
-    result = evaluate.evaluate("non_local_c2d_demo", trained, records, clips=3, out=str(out))
+    views = {"protocol": "spread", "clips": 3, "crops": 1}
+    result = evaluate.evaluate("non_local_c2d_demo", trained, records, out=str(out), **views)
     assert json.loads(out.read_text()) == result and result["clips"] == 3 and result["step"] == 4
     assert curves.read(f"{trained}/validation")[0] == [4], "a test is no point of the validation curve"
     params, model = learned
@@ -184,8 +185,8 @@ def test_evaluation_averages_the_softmax_of_clips(data, trained, learned, tmp_pa
     for video in listed:
         # The records hold JPEGs of the videos' frames: as close as that, and no closer.
         frames = pixels.normalize(clip_inputs.reader.read_video(video.path))
-        last = len(frames) - shape[0] * stride
-        views = [frames[start : start + shape[0] * stride : stride] for start in (0, last // 2, last)]
+        last = len(frames) - (shape[0] - 1) * stride - 1
+        views = [frames[start:][: shape[0] * stride : stride] for start in (0, round(last / 2), last)]
         mean = tf.reduce_mean(tf.nn.softmax(model(tf.stack(views), training=False)), axis=0)
         right.append((int(tf.argmax(mean)),) == video.indices)
     assert result["accuracy"] == pytest.approx(np.mean(right))

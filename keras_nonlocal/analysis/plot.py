@@ -1,5 +1,6 @@
 """Pictures of attention, and the figures that they are drawn into: all there is of matplotlib in the package."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,44 @@ def draw_attention(frames: np.ndarray, attention: AttentionMap, query: Cell, cou
         axis.set_axis_off()
     _draw_arrows(figure, axes, attention, query, count, (height, width))
     figure.subplots_adjust(left=0.01, right=0.99, bottom=0.02, top=0.78, wspace=0.03)
+    return figure
+
+
+def draw_confusion(counts: np.ndarray, names: Sequence[str], title: str) -> Any:
+    """Draws how often each class was taken for each: the darker, the larger the share of the true class.
+
+    Args:
+      counts: (classes, classes) int, true classes in rows, predicted ones in columns.
+      names: of the classes.
+      title: of the picture.
+
+    Returns:
+      A matplotlib Figure.
+
+    Example:
+
+    >>> from keras_nonlocal.analysis import plot
+    >>> figure = plot.draw_confusion(np.array([[3, 1], [0, 4]]), ["sitting", "standing"], "test")
+    >>> [text.get_text() for text in figure.axes[0].texts]
+    ['3', '1', '4']
+    """
+    counts = np.asarray(counts)
+    side = 2.5 + 0.34 * len(names)
+    figure, (axis,) = new_figure(1, (side + 1.5, side + 1))
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        color = "white" if shares[row, column] > 0.5 else "black"
+        text = str(counts[row, column])
+        axis.text(column, row, text, ha="center", va="center", color=color, fontsize=7)
+    # A dollar would begin a formula.
+    shown = [name.replace("$", r"\$")[:32] for name in names]
+    axis.set_xticks(range(len(names)), shown, rotation=90, fontsize=8)
+    axis.set_yticks(range(len(names)), shown, fontsize=8)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("true")
+    axis.set_title(title, fontsize=9)
+    figure.tight_layout()
     return figure
 
 

@@ -22,11 +22,11 @@ def define(*required):
         flags.declare_key_flag(name)
 
 
-def define_run():
+def define_run(required=True):
     """The flags of commands that take a finished run: --experiment, --model_dir and --register."""
-    flags.DEFINE_string("experiment", None, "Registered experiment that was trained.", required=True)
+    flags.DEFINE_string("experiment", None, "Registered experiment that was trained.", required=required)
     flags.DEFINE_string(
-        "model_dir", None, "Folder of the training run, whose newest checkpoint is taken.", required=True
+        "model_dir", None, "Folder of the training run, whose newest checkpoint is taken.", required=required
     )
     _define_register()
 

@@ -63,7 +63,9 @@ def run_demo(work_dir, seed, export_dir):
                 experiment=f"{name}_demo",
                 model_dir=work / name,
                 input_path=records,
+                protocol="spread",
                 clips=3,
+                crops=1,
                 out=work / name / "test.json",
             )
         )

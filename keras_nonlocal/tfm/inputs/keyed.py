@@ -116,7 +116,7 @@ def dataset(
     """
     share = Share.of(params.global_batch_size, context)
     seed = params.seed or 0
-    records = index.read(_files(params.input_path))
+    records = index.read(files(params.input_path))
     count = len(records)
     if not count:
         raise errors.UserError(f"the files of input_path hold no record. Received: input_path={params.input_path!r}")
@@ -150,7 +150,7 @@ def dataset(
     return batches.with_options(options).prefetch(params.prefetch_buffer_size or tf.data.AUTOTUNE)
 
 
-def _files(input_path):
+def files(input_path: str | list[str]) -> list[str]:
     """The matching files, in an order that does not depend on how the file system lists them."""
     try:
         return sorted(input_reader.match_files(input_path))

@@ -2,11 +2,10 @@
 
 import tensorflow as tf
 from official.vision.dataloaders import video_input
-from official.vision.ops import preprocess_ops_3d
 
 from keras_nonlocal import features
-from keras_nonlocal.tfm.inputs import clips
-from keras_nonlocal.tfm.inputs.pixels import at_least_one, decode_frames, normalize
+from keras_nonlocal.tfm.inputs import clips, views
+from keras_nonlocal.tfm.inputs.pixels import at_least_one, normalize
 
 LABEL_ERROR = "the label of a clip is outside"
 LABEL_COUNT_ERROR = "a clip has to have one label"
@@ -23,7 +22,7 @@ def decoder(params):
 
 
 class Parser(video_input.Parser):
-    """tfm's parser with the paper's augmentation and pixel scaling. Test clips and crops are placed by tfm."""
+    """tfm's parser with the paper's augmentation, pixel scaling and test views."""
 
     def __init__(self, params, image_key, label_key):
         super().__init__(params, image_key, label_key)
@@ -34,6 +33,7 @@ class Parser(video_input.Parser):
         self._outside_frames = params.outside_frames
         self._random_flip = params.random_flip
         self._is_multilabel = params.is_multilabel
+        self._test_starts = params.test_starts
 
     def _parse_train_data(self, decoded_tensors):
         frames, seeds = decoded_tensors[self._image_key], clips.Seeds.of(decoded_tensors[SEED])
@@ -51,19 +51,23 @@ class Parser(video_input.Parser):
         return {"image": tf.cast(normalize(frames), self._dtype)}, self._label(decoded_tensors)
 
     def _parse_eval_data(self, decoded_tensors):
+        frames = normalize(self._views(decoded_tensors))
+        return {"image": tf.cast(frames, self._dtype)}, self._label(decoded_tensors)
+
+    def _views(self, decoded_tensors):
+        """What a test sees of a video, uint8."""
         frames = decoded_tensors[self._image_key]
         with at_least_one(frames):
-            if self._num_test_clips > 1:
-                frames = preprocess_ops_3d.sample_linspace_sequence(
-                    frames, self._num_test_clips, self._num_frames, self._stride
-                )
-            else:
-                frames = preprocess_ops_3d.sample_sequence(frames, self._num_frames, False, self._stride)
-        frames = decode_frames(frames, self._min_resize)
-        frames = preprocess_ops_3d.crop_image(frames, *self._crop_size, num_crops=self._num_crops)
-        views = self._num_test_clips * self._num_crops
-        frames = tf.ensure_shape(frames, [self._num_frames * views, *self._crop_size, self._num_channels])
-        return {"image": tf.cast(normalize(frames), self._dtype)}, self._label(decoded_tensors)
+            frames = tf.identity(frames)
+        return views.views(
+            frames,
+            (self._num_frames, *self._crop_size, self._num_channels),
+            self._stride,
+            self._num_test_clips,
+            self._num_crops,
+            self._test_starts,
+            self._min_resize,
+        )
 
     def _labels_of(self, decoded_tensors, *clip):
         """The classes of the frames that a clip spans; of all the video where the record does not say when they are."""

@@ -48,6 +48,9 @@ class Answers:
     records_from = "what wrote them"
     # How the paper gives its scores in such tasks.
     score = ""
+    # Which of keras_nonlocal.tfm.scoring makes the result of a test out of the scores of every video. None: the metrics
+    # of the task are the result.
+    scoring: str | None = None
 
     def __init__(self, config: cfg.TaskConfig):
         self.config = config
@@ -65,19 +68,21 @@ class Answers:
         """The network whose size the paper's tables give, with random weights, and the sizes of one example."""
         return task_factory.get_task(self.config).build_model(), self.input_shape(self.config.train_data)
 
-    def set_views(self, clips: int | None, crops: int | None) -> dict[str, int]:
-        """Configures how many views of an example a test scores and averages, None for the paper's.
+    def set_views(
+        self, clips: int | None, crops: int | None, protocol: str | None = None, combine: str | None = None
+    ) -> dict[str, int | str]:
+        """Configures which views of an example a test scores, and how it combines them; None for the task's own way.
 
         Returns:
-          {"clips": ..., "crops": ...} as they are now, empty for a task without views.
+          {"clips": ..., "crops": ...} and what else there is to say as they are now, empty for a task without views.
 
         Raises:
           UserError: if the task has none, and some are asked for.
         """
-        if (clips, crops) != (None, None):
+        if (clips, crops, protocol, combine) != (None,) * 4:
             raise errors.UserError(
-                "--clips and --crops are for videos, of which this task has none: leave them out. "
-                f"Received: clips={clips}, crops={crops}"
+                "--clips and --crops are for videos, of which this task has none: leave them out, and --protocol and "
+                f"--combine too. Received: clips={clips}, crops={crops}, protocol={protocol}, combine={combine}"
             )
         return {}
 

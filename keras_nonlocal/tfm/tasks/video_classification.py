@@ -10,10 +10,11 @@ from official.vision.configs import video_classification as tfm_configs
 from official.vision.dataloaders import video_input
 from official.vision.tasks import video_classification
 
+from keras_nonlocal import errors
 from keras_nonlocal.tfm import warm_start
 from keras_nonlocal.tfm.backbones import configs
-from keras_nonlocal.tfm.inputs import keyed, parser, pixels, settings
-from keras_nonlocal.tfm.tasks import answers
+from keras_nonlocal.tfm.inputs import keyed, parser, pixels, settings, videos, views
+from keras_nonlocal.tfm.tasks import answers, sliding
 
 
 @dataclasses.dataclass
@@ -39,6 +40,7 @@ class DataConfig(tfm_configs.DataConfig):
       random_flip: mirror half of the training clips.
       outside_frames: what a training clip shows of a video that is shorter: it starts over ("wrap", as the official
         code), or its first and last frame stand still ("clamp", as SlowFast's for Charades).
+      test_starts: where test clips start, "spread" or "wrapped"; see keras_nonlocal.tfm.inputs.views.
     """
 
     min_image_size: int = 256
@@ -46,6 +48,7 @@ class DataConfig(tfm_configs.DataConfig):
     scale_sampling: str = "uniform"
     random_flip: bool = True
     outside_frames: str = "wrap"
+    test_starts: str = "spread"
 
 
 @dataclasses.dataclass
@@ -85,6 +88,20 @@ class VideoClassificationTask(video_classification.VideoClassificationTask):
             video_input.PostBatchProcessor(params),
         )
 
+    def build_test_inputs(self, params, input_context=None):
+        """Every video once, in all its views as pixels and with its name."""
+        settings.check(params)
+        decode = videos.decoder(params).decode
+        parse = videos.Parser(params, params.image_field_key, params.label_field_key).parse_fn(False)
+        return keyed.dataset(params, lambda record, _: parse(decode(record)), input_context)
+
+    def build_test_model(self, model):
+        """The network of a test, from normalized clips to scores, with the weights of one that trains."""
+        config = self.task_config
+        return sliding.slid(
+            model, config.train_data.feature_shape, config.validation_data.feature_shape, answers.of(config).scores
+        )
+
     def build_metrics(self, training=True):
         metrics = super().build_metrics(training)
         # Top-5 says nothing of five classes or less, and top-1 is accuracy.
@@ -112,10 +129,15 @@ class VideoClassificationAnswers(answers.Answers):
     def input_shape(self, data):
         return tuple(data.feature_shape)
 
-    def set_views(self, clips, crops):
-        views = {"clips": clips or 10, "crops": crops or 1}
-        self.config.validation_data.override({f"num_test_{name}": number for name, number in views.items()})
-        return views
+    def set_views(self, clips, crops, protocol=None, combine=None):
+        if (protocol, combine) != (None, None):
+            raise errors.UserError(
+                "--protocol and --combine are for the video tasks of keras_nonlocal, not tf-models-official's: leave "
+                f"them out. Received: protocol={protocol}, combine={combine}"
+            )
+        chosen = {"clips": clips or 10, "crops": crops or 1}
+        self.config.validation_data.override({f"num_test_{name}": number for name, number in chosen.items()})
+        return chosen
 
     def explain(self, error):
         if parser.LABEL_ERROR in error.message:
@@ -149,3 +171,51 @@ class VideoClassificationAnswers(answers.Answers):
         """
         logits = tf.cast(logits, tf.float32)
         return tf.sigmoid(logits) if self.config.train_data.is_multilabel else tf.nn.softmax(logits)
+
+
+@answers.ANSWERS.register(VideoClassificationConfig)
+class ClipAnswers(VideoClassificationAnswers):
+    """Of our classifiers of clips, which are tested as the official code tests."""
+
+    scoring = "one_label"
+    # Unless the user says something else.
+    protocol = "official"
+    combine = "mean"
+
+    def input_shape(self, data):
+        # Of whole frames there is no one size.
+        return None if None in data.feature_shape else super().input_shape(data)
+
+    def set_views(self, clips, crops, protocol=None, combine=None):
+        protocol, combine = protocol or self.protocol, combine or self.combine
+        errors.check_choice("protocol", protocol, views.PROTOCOLS)
+        errors.check_choice("combine", combine, views.COMBINE)
+        placing = views.PROTOCOLS[protocol]
+        clips, crops = clips or placing.clips, crops or placing.crops
+        if placing.size == "frame" and crops > 1:
+            raise errors.UserError(
+                f"--protocol={protocol} sees whole frames: leave --crops out. Received: crops={crops}"
+            )
+        if placing.size == "configured" and (clips, crops) != (1, 1):
+            raise errors.UserError(
+                f"--protocol={protocol} sees one clip and one crop: leave --clips and --crops out, or choose "
+                f"--protocol=spread. Received: clips={clips}, crops={crops}"
+            )
+        data = self.config.validation_data
+        side, trained = data.min_image_size, self.config.train_data.feature_shape[1:3]
+        if placing.size != "configured" and side < max(trained):
+            raise errors.UserError(
+                f"task.validation_data.min_image_size, the short side of test frames, is {side}, less than the crops "
+                f"of training {tuple(trained)}: train with a larger one, or test with --protocol=centre."
+            )
+        length, *size, channels = data.feature_shape
+        size = {"square": [side, side], "frame": [None, None], "configured": size}[placing.size]
+        data.override(
+            {
+                "num_test_clips": clips,
+                "num_test_crops": crops,
+                "test_starts": placing.starts,
+                "feature_shape": (length, *size, channels),
+            }
+        )
+        return {"protocol": protocol, "clips": clips, "crops": crops, "combine": combine}
