@@ -67,21 +67,21 @@ class Dropout(tf_keras.layers.Layer):
             # As an operation: tf_keras traces a call with training=True, which never runs, when it saves a model.
             with tf.control_dependencies([tf.debugging.Assert(tf.constant(False), [NO_STEP])]):
                 return tf.identity(inputs)
-        kept = _uniform(key, tf.shape(inputs)) >= self.rate
+        kept = _bits(key, tf.shape(inputs)) >= tf.constant(int(self.rate * 2**32), tf.uint32)
         return tf.where(kept, inputs / tf.cast(1 - self.rate, inputs.dtype), tf.zeros([], inputs.dtype))
 
     def get_config(self):
         return {**super().get_config(), "rate": self.rate}
 
 
-def _uniform(key, shape):
-    """This replica's rows of numbers from 0 to 1."""
+def _bits(key, shape):
+    """This replica's rows of random 32-bit integers. XLA makes other floats of the same ones."""
     replica = tf.distribute.get_replica_context()
     seed = tf.random.experimental.stateless_fold_in(tf.stack([tf.cast(each, tf.int64) for each in key]), _STREAM)
     rows, rest = shape[:1], shape[1:]
     # The algorithm that is the same on every device.
     everyone = tf.random.stateless_uniform(
-        tf.concat([rows * replica.num_replicas_in_sync, rest], 0), seed, alg="philox"
+        tf.concat([rows * replica.num_replicas_in_sync, rest], 0), seed, None, None, tf.uint32, alg="philox"
     )
     first = tf.concat([rows * replica.replica_id_in_sync_group, tf.zeros_like(rest)], 0)
     return tf.slice(everyone, first, shape)

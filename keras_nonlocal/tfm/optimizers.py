@@ -15,7 +15,8 @@ class CorrectedSGD(tf_keras.optimizers.legacy.SGD):
     Caffe2 and Keras hold the learning rate inside the momentum, v = momentum * v + rate * gradient: after the rate
     falls to a tenth the old gradients would count ten times as much as new ones. So v is first multiplied by the new
     rate over the old one, at every change. The old rate is that of the schedule at the step before: nothing has to be
-    kept, and checkpoints are those of SGD. After a rate of zero, v stays as it is.
+    kept, and checkpoints are those of SGD. After a rate of zero v stays as it is, and where loss scaling skips the very
+    step of a change too.
 
     Args:
       *args: those of tf_keras.optimizers.legacy.SGD.
