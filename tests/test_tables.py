@@ -57,7 +57,7 @@ def test_the_recipe_of_32_frames():
     optimizer = config.trainer.optimizer_config
     assert optimizer.learning_rate.stepwise.boundaries == [150_000, 300_000]
     assert optimizer.learning_rate.stepwise.values == pytest.approx([0.01, 0.001, 0.0001])
-    assert optimizer.optimizer.sgd.momentum == 0.9
+    assert (optimizer.optimizer.get().momentum, optimizer.optimizer.get().nesterov) == (0.9, True)
     backbone = config.task.model.backbone.video_resnet
     assert (tuple(backbone.non_local.res4), tuple(backbone.block_counts)) == ((6, 13, 20), (3, 4, 23, 3))
     assert not backbone.norm_frozen and backbone.non_local_block.norm == "batch_norm"

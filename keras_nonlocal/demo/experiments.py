@@ -3,6 +3,7 @@
 from official.core import config_definitions as cfg
 from official.core import exp_factory
 
+from keras_nonlocal.tfm import trainer
 from keras_nonlocal.tfm.backbones import configs
 from keras_nonlocal.tfm.experiments import kinetics, trainers
 
@@ -21,7 +22,7 @@ def _demo(non_local):
     for data in (experiment.task.train_data, experiment.task.validation_data):
         data.min_image_size, data.max_image_size = 40, 43
         data.random_flip = False
-    experiment.trainer = cfg.TrainerConfig(
+    experiment.trainer = trainer.TrainerConfig(
         steps_per_loop=50, summary_interval=50, validation_steps=-1, optimizer_config=trainers.sgd({"type": "cosine"})
     )
     return experiment

@@ -15,6 +15,7 @@ from official.modeling import hyperparams, performance
 from keras_nonlocal import errors
 from keras_nonlocal.analysis import cost
 from keras_nonlocal.tfm import experiments
+from keras_nonlocal.tfm import trainer as trainers
 from keras_nonlocal.tfm.tasks import answers
 
 # Where in the folder of a run its best checkpoint is kept, unless the configuration names another place.
@@ -164,11 +165,12 @@ def _build(params, mode, model_dir, strategy):
         task = task_factory.get_task(params.task, logging_dir=model_dir)
         try:
             trainer = train_utils.create_trainer(
-                params,
+                trainers.with_scaled_rate(params),
                 task,
                 train="train" in mode,
                 evaluate="eval" in mode,
                 checkpoint_exporter=train_lib.maybe_create_best_ckpt_exporter(params, model_dir),
+                trainer_cls=trainers.Trainer,
             )
         except ValueError as error:
             if is_new:

@@ -21,5 +21,5 @@ def of_paper(network: paper.Network, recipe: paper.Recipe) -> cfg.ExperimentConf
     # The crop is where that of Kinetics would be, seen larger: short sides are 288 / 224 times 256 to 320.
     train.min_image_size, train.max_image_size = 329, 411
     validation.feature_shape, validation.min_image_size = (recipe.frames, 320, 320, 3), 320
-    experiment.trainer = trainers.falling(recipe.steps, recipe.falls, recipe.learning_rate)
+    experiment.trainer = trainers.of_paper(recipe)
     return experiment

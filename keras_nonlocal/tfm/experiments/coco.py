@@ -29,6 +29,6 @@ def of_paper(detector: paper.Detector, recipe: paper.Recipe) -> cfg.ExperimentCo
     )
     task.losses.l2_weight_decay = 1e-4
     task.train_data.global_batch_size = recipe.batch_size
-    experiment.trainer = trainers.falling(recipe.steps, recipe.falls, recipe.learning_rate)
+    experiment.trainer = trainers.of_paper(recipe)
     experiment.trainer.validation_steps = 5000 // task.validation_data.global_batch_size
     return experiment

@@ -61,7 +61,7 @@ def classification(
 def eight_frames(backbone: configs.VideoResNet) -> cfg.ExperimentConfig:
     """The official code's 400k-iteration recipe on 8 GPUs, 8 frames of stride 8."""
     experiment = classification(400, backbone, (8, 224, 224, 3), temporal_stride=8)
-    experiment.trainer = trainers.falling(400_000, (150_000, 300_000), 0.01)
+    experiment.trainer = trainers.falling(400_000, (150_000, 300_000), 0.01, 64, norm_frozen=False)
     return experiment
 
 
@@ -93,7 +93,7 @@ def of_paper(network: paper.Network, recipe: paper.Recipe) -> cfg.ExperimentConf
     """A network of the paper's tables, trained on Kinetics-400."""
     shape = (recipe.frames, 224, 224, 3)
     experiment = classification(400, backbone_of_paper(network, recipe), shape, recipe.stride, recipe.batch_size)
-    experiment.trainer = trainers.falling(recipe.steps, recipe.falls, recipe.learning_rate)
+    experiment.trainer = trainers.of_paper(recipe)
     return experiment
 
 

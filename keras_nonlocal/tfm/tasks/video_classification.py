@@ -3,15 +3,17 @@
 import dataclasses
 
 import tensorflow as tf
+import tf_keras
 from absl import logging
 from official.core import task_factory
 from official.vision.configs import common
 from official.vision.configs import video_classification as tfm_configs
 from official.vision.dataloaders import video_input
+from official.vision.modeling.backbones import factory
 from official.vision.tasks import video_classification
 
 from keras_nonlocal import errors
-from keras_nonlocal.tfm import warm_start
+from keras_nonlocal.tfm import dropout, video_classifier, warm_start
 from keras_nonlocal.tfm.backbones import configs
 from keras_nonlocal.tfm.inputs import keyed, parser, pixels, settings, videos, views
 from keras_nonlocal.tfm.tasks import answers, sliding
@@ -76,6 +78,36 @@ class VideoClassificationTask(video_classification.VideoClassificationTask):
     # Where training begins: as many batches as these are behind it.
     first_step = 0
 
+    def build_model(self):
+        """tfm's classifier with the official code's dropout, weight decay and start: see VideoClassifier."""
+        model_config = self.task_config.model
+        shape = self._get_feature_shape()
+        weight_decay = self.task_config.losses.l2_weight_decay
+        # The gradient of half the square is the weight.
+        regularizer = tf_keras.regularizers.l2(weight_decay / 2) if weight_decay else None
+        inputs = tf_keras.layers.InputSpec(shape=[None, *shape])
+        backbone = factory.build_backbone(inputs, model_config.backbone, model_config.norm_activation, regularizer)
+        if self.task_config.freeze_backbone:
+            backbone.trainable = False
+        return video_classifier.VideoClassifier(
+            backbone,
+            self._get_num_classes(),
+            shape,
+            model_config.dropout_rate,
+            sorted(backbone.output_specs) if model_config.aggregate_endpoints else model_config.require_endpoints,
+            regularizer,
+        )
+
+    def train_step(self, inputs, model, optimizer, metrics=None):
+        """tfm's, with the dropout of this step."""
+        with dropout.at(self.task_config.train_data.seed or 0, optimizer.iterations):
+            return super().train_step(inputs, model, optimizer, metrics)
+
+    def norm_step(self, inputs, model):
+        """What a batch does to the statistics of batch norm, and nothing else; the classifier has none."""
+        features, _ = inputs
+        model.backbone(features["image"], training=True)
+
     def build_inputs(self, params, input_context=None):
         settings.check(params)
         decode = parser.decoder(params).decode
@@ -113,6 +145,9 @@ class VideoClassificationTask(video_classification.VideoClassificationTask):
             path = self.task_config.init_checkpoint
             report = warm_start.warm_start(model.backbone, self.task_config.model, path, "task.init_checkpoint")
             logging.info("Started the backbone from the trunk: %s", report.lines()[-1])
+        elif self.task_config.init_checkpoint and self.task_config.init_checkpoint_modules == "backbone":
+            path = self.task_config.init_checkpoint
+            warm_start.restore(model.backbone, self.task_config.model, path, "task.init_checkpoint")
         else:
             super().initialize(model)
 

@@ -73,6 +73,42 @@ def warm_start(backbone, model_config, path, argument="the checkpoint"):
     return _from_trunk(backbone, model_config, prefix)
 
 
+def restore(backbone, model_config, path, argument="the checkpoint"):
+    """Gives a backbone the weights of another one of the same network, all of them.
+
+    Where this one's non-local blocks have no norm, being of the recipe for long clips, and the other's have, the norm
+    becomes part of W_z: the paper starts its long clips from the same network for short ones.
+
+    Args:
+      backbone: of this configuration.
+      model_config: configuration of the model, with `backbone` and `norm_activation`.
+      path: a tfm checkpoint, as prefix or folder.
+      argument: what errors call the path.
+
+    Raises:
+      UserError: if there is nothing at `path`, it is of another network, or W_z has no bias to take the norm.
+    """
+    prefix = checkpoints.prefix(path, argument)
+    blocks = _blocks(backbone)
+    if not blocks or any(block.folds_norm() for block in blocks) or not checkpoints.norms_blocks(prefix):
+        checkpoints.read_backbone(backbone, prefix)
+        return
+    if not all(block.use_out_bias for block in blocks):
+        raise errors.UserError(
+            f"{argument} {path} has norms in its non-local blocks, for which the blocks here have neither norm nor a "
+            "bias of W_z: set backbone.*.non_local_block.use_out_bias: true"
+        )
+    normed = copy.deepcopy(model_config)
+    network = normed.backbone.get()
+    frozen = {"norm_frozen": False} if hasattr(network, "norm_frozen") else {"bn_trainable": True}
+    network.override({"non_local_block": {"norm": "batch_norm"}, **frozen})
+    other = build_backbone(normed)
+    checkpoints.read_backbone(other, prefix)
+    checkpoints.read_backbone(backbone, prefix)
+    for block, with_norm in zip(blocks, _blocks(other), strict=True):
+        block.take_folded(with_norm)
+
+
 def write(model_config, path, out):
     """Writes a checkpoint of a whole backbone, warm-started, that tfm's tasks take as `task.init_checkpoint`.
 
@@ -169,8 +205,12 @@ def _check_fits(backbone, targets, new, units, path):
 
 def _new_variables(backbone, gates=()):
     """The ids of the variables of non-local blocks and gates, which no network without them has."""
-    blocks = [layer for layer in backbone._flatten_layers() if isinstance(layer, NonLocalMixin)]
-    return {id(variable) for layer in [*blocks, *gates] for variable in layer.weights}
+    return {id(variable) for layer in [*_blocks(backbone), *gates] for variable in layer.weights}
+
+
+def _blocks(backbone):
+    """The non-local blocks of a backbone, in order."""
+    return [layer for layer in backbone._flatten_layers() if isinstance(layer, NonLocalMixin)]
 
 
 def _block_counts(network):

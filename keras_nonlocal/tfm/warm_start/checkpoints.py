@@ -27,6 +27,12 @@ def is_of_images(path):
     return all(len(shape) < 5 for shape in shapes.values())
 
 
+def norms_blocks(path):
+    """Whether the non-local blocks of the backbone in a checkpoint, given by its prefix, have norms."""
+    names = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+    return any(name.startswith("backbone/") and "/norm/gamma/" in name for name in names)
+
+
 def read_backbone(backbone, path):
     """Reads the `backbone` of a checkpoint, given by its prefix, into one of the same network.
 
