@@ -45,7 +45,7 @@ def newest(model_dir: str, say: Callable[[str], None], set_aside: bool = False) 
     if paths:
         raise errors.UserError(
             f"no checkpoint in {model_dir} can be read, all {len(paths)} are damaged: train anew in another folder, or "
-            f"remove {os.path.basename(paths[-1])}.* and the others, with the file named checkpoint, to begin again here."
+            "remove them and the file named checkpoint to begin again in this one."
         )
     return None
 

@@ -1,6 +1,7 @@
 """A training that diverges: which step it was, before anything of it is saved."""
 
 import dataclasses
+from collections.abc import Callable
 
 import tensorflow as tf
 import tf_keras
@@ -30,12 +31,12 @@ class Loss(tf_keras.metrics.Mean):
     Args:
       bound: a loss above it is too large.
       begin: steps before which only a loss that is no number counts.
-      global_step: the variable that counts the steps.
+      steps_done: gives the count of steps before this one; a variable would be reset with the metric.
     """
 
-    def __init__(self, bound: float, begin: int, global_step: tf.Variable):
+    def __init__(self, bound: float, begin: int, steps_done: Callable[[], tf.Tensor]):
         super().__init__("training_loss", dtype=tf.float32)
-        self._bound, self._begin, self._global_step = bound, begin, global_step
+        self._bound, self._begin, self._steps_done = bound, begin, steps_done
         # Summed over replicas: a loss that is no number makes all of them fail in the same step or the next.
         self._replicas = self.add_weight("diverged_replicas", initializer="zeros", dtype=tf.int64)
         self._steps = self.add_weight("diverged_steps", initializer="zeros", dtype=tf.int64)
@@ -43,7 +44,7 @@ class Loss(tf_keras.metrics.Mean):
 
     def update_state(self, values, sample_weight=None):
         super().update_state(values, sample_weight)
-        loss, step = tf.cast(values, tf.float32), tf.cast(self._global_step, tf.int64) + 1
+        loss, step = tf.cast(values, tf.float32), tf.cast(self._steps_done(), tf.int64) + 1
         is_wrong = ~tf.math.is_finite(loss) | ((loss > self._bound) & (step > self._begin))
         is_first = is_wrong & (tf.convert_to_tensor(self._replicas) == 0)
         self._replicas.assign_add(tf.cast(is_first, tf.int64))

@@ -40,7 +40,9 @@ class Trainer(base_trainer.Trainer):
         self.divergence = None
         trainer = self.config.trainer
         if trainer.recovery_max_trials == 0:
-            self._train_loss = divergence.Loss(trainer.loss_upper_bound, trainer.recovery_begin_steps, self.global_step)
+            self._train_loss = divergence.Loss(
+                trainer.loss_upper_bound, trainer.recovery_begin_steps, self.global_step.read_value
+            )
         self._checkpoint = checkpoints.WholeCheckpoint(
             global_step=self.global_step,
             model=self.model,
