@@ -12,6 +12,19 @@ class UserError(ValueError):
     """Something the user gave is wrong; its message is one sentence that names the thing and the cure."""
 
 
+class Stopped(Exception):
+    """A command was asked to stop and has, in order: its message says how to go on.
+
+    Args:
+      message: a sentence.
+      code: the exit code of the command.
+    """
+
+    def __init__(self, message, code):
+        super().__init__(message)
+        self.code = code
+
+
 class MissingExtra(UserError, ImportError):
     """A package that one of the extras brings is not installed."""
 
@@ -35,7 +48,7 @@ def first_line(error):
 def exit_on_user_error(main):
     """Wraps a script's main: a UserError prints `error: <sentence>` and exits with 1, Ctrl-C `stopped` and with 130.
 
-    Neither shows a traceback.
+    Stopped prints its sentence and exits with its code. None of them shows a traceback.
     """
 
     @functools.wraps(main)
@@ -45,6 +58,9 @@ def exit_on_user_error(main):
         except UserError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             sys.exit(1)
+        except Stopped as stopped:
+            print(stopped, file=sys.stderr, flush=True)
+            sys.exit(stopped.code)
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr, flush=True)
             sys.exit(130)

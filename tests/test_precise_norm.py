@@ -144,9 +144,9 @@ def test_a_run_goes_on_as_if_it_had_not_been_evaluated(tmp_path):
     step = train_utils.read_global_step_from_checkpoint(best)
     assert step in (2, 4)
     assert_close(statistics(restored(precise.config, best)), expected_statistics(restored(precise.config, best), step))
-    assert not np.array_equal(
-        statistics(precise.model)["conv1_bn"][0], statistics(plain.model)["conv1_bn"][0]
-    ), "at the end the precise ones stay"
+    assert not np.array_equal(statistics(precise.model)["conv1_bn"][0], statistics(plain.model)["conv1_bn"][0]), (
+        "at the end the precise ones stay"
+    )
     for a, b in zip(precise.model.trainable_variables, plain.model.trainable_variables, strict=True):
         np.testing.assert_array_equal(a, b)
     assert pathlib.Path(tmp_path / "plain" / "best").exists()

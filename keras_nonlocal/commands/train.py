@@ -3,7 +3,8 @@
     keras-nonlocal train --experiment=non_local_c2d_kinetics400 --mode=train_and_eval \
         --model_dir=runs/non_local_c2d --config_file=kinetics400
 
-Running the same command again goes on from the last checkpoint. An unknown key in a configuration is an error.
+Ctrl-C and SIGTERM finish the step, save a checkpoint and end with 130 or 143; a second Ctrl-C ends at once. Running the
+same command again goes on from the last checkpoint. An unknown key in a configuration is an error.
 `--verbosity=0` adds tf-models-official's own log.
 """
 
@@ -14,10 +15,13 @@ from keras_nonlocal.tfm import train
 
 experiment_flags.define("mode", "model_dir")
 flags.adopt_module_key_flags(experiment_flags)
-flags.DEFINE_integer("seed", None, "Of initial weights and augmentation. Threads still make runs differ a little.")
+flags.DEFINE_integer(
+    "seed", None, "Of initial weights and all that is drawn. Default: that of the run in --model_dir, or a new one."
+)
+flags.DEFINE_bool("deterministic", False, "Use only operations that give the same bits each time; may be slower.")
 FLAGS = flags.FLAGS
 
 
 def main(_):
     params = experiment_flags.params()
-    train.run(params, FLAGS.mode, FLAGS.model_dir, FLAGS.seed)
+    train.run(params, FLAGS.mode, FLAGS.model_dir, FLAGS.seed, deterministic=FLAGS.deterministic)

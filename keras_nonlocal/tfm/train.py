@@ -1,21 +1,23 @@
 """Training and evaluation of any task with tfm's train_lib: what `keras-nonlocal train` calls."""
 
 import contextlib
+import functools
 import os
+import secrets
 import sys
-import time
 
 import tensorflow as tf
 import tf_keras
 from official.common import distribute_utils
 from official.core import config_definitions as cfg
-from official.core import exp_factory, task_factory, train_lib, train_utils
+from official.core import exp_factory, task_factory, train_utils
 from official.modeling import hyperparams, performance
 
 from keras_nonlocal import errors
 from keras_nonlocal.analysis import cost
 from keras_nonlocal.tfm import experiments
 from keras_nonlocal.tfm import trainer as trainers
+from keras_nonlocal.tfm.runs import checkpoints, divergence, folder, loop, progress, stopping
 from keras_nonlocal.tfm.tasks import answers
 
 # Where in the folder of a run its best checkpoint is kept, unless the configuration names another place.
@@ -62,15 +64,28 @@ def _base_experiment(name):
 
 
 def latest_checkpoint(model_dir: str) -> str:
-    """The newest checkpoint below model_dir. Raises UserError if there is none."""
-    path = tf.train.latest_checkpoint(model_dir)
+    """The newest checkpoint in model_dir that can be read; says so if a newer one is damaged.
+
+    Raises:
+      UserError: if there is none.
+    """
+    path = checkpoints.newest(model_dir, _say)
     if not path:
         raise errors.UserError(f"{model_dir} holds no checkpoint: train first, with this --model_dir.")
     return path
 
 
+def _say(line):
+    print(line, file=sys.stderr, flush=True)
+
+
 def run(
-    params: cfg.ExperimentConfig, mode: str, model_dir: str, seed: int | None = None, save_summary: bool = True
+    params: cfg.ExperimentConfig,
+    mode: str,
+    model_dir: str,
+    seed: int | None = None,
+    save_summary: bool = True,
+    deterministic: bool = False,
 ) -> dict[str, float]:
     """Trains, evaluates or both, and prints how it goes.
 
@@ -82,22 +97,25 @@ def run(
       params: an ExperimentConfig.
       mode: "train", "eval" or "train_and_eval".
       model_dir: where checkpoints, TensorBoard logs and params.yaml are.
-      seed: of initial weights and of what is drawn while training; None draws anew each time.
+      seed: of initial weights and of what is drawn while training. None takes task.train_data.seed of params, then that
+        of the run in model_dir, then a new one, which params.yaml keeps.
       save_summary: whether TensorBoard gets the scalars. Default True.
+      deterministic: whether TensorFlow may only use operations that give the same bits each time, from here on and
+        everywhere in the process. Default False.
 
     Returns:
       The metrics of the last evaluation as a dict of floats; empty for "train".
 
     Raises:
-      UserError: for data that is not there or does not fit the configuration.
+      UserError: for data that is not there or does not fit the configuration, a folder that another training is in or
+        that cannot be written to, checkpoints that are all damaged, and a training that diverges.
+      Stopped: after Ctrl-C or SIGTERM and a last checkpoint.
     """
-    if seed is not None:
-        tf_keras.utils.set_random_seed(seed)
     of_task = answers.of(params.task)
     _check_data(params.task, mode, of_task.records_from)
-    params = _with_best_checkpoint(params, mode, of_task.best_metric)
-    if "train" not in mode:
-        latest_checkpoint(model_dir)
+    params = _as_run(params, mode, of_task.best_metric)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
     # Grappler's remapper stumbles over the gradient of a padded convolution, gives up and says so on the console.
     tf.config.optimizer.set_experimental_options({"remapping": False})
     if params.runtime.mixed_precision_dtype:
@@ -108,16 +126,66 @@ def run(
         num_gpus=params.runtime.num_gpus,
         tpu_address=params.runtime.tpu,
     )
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(stopping.Stopping(sys.stdout))
+        if "train" not in mode:
+            start = latest_checkpoint(model_dir)
+            if seed is not None or deterministic:
+                tf_keras.utils.set_random_seed(seed or 0)
+            return _run(params, mode, model_dir, start, strategy, of_task, stop, save_summary)
+        is_new = not tf.io.gfile.exists(model_dir)
+        if is_chief := strategy.extended.should_checkpoint:
+            stack.enter_context(folder.locked(model_dir))
+            folder.sweep(model_dir)
+        before = folder.remembered(model_dir)
+        start = checkpoints.newest(model_dir, _say, set_aside=is_chief)
+        params = _with_seed(params, seed, before, strategy)
+        tf_keras.utils.set_random_seed(params.task.train_data.seed)
+        if start and (changes := folder.changes(model_dir, params, strategy.num_replicas_in_sync)):
+            _say(f"not the same run as without the change: {', '.join(changes)}")
+        try:
+            return _run(params, mode, model_dir, start, strategy, of_task, stop, save_summary)
+        except _CannotBeBuilt as error:
+            if is_new:
+                tf.io.gfile.rmtree(model_dir)
+            raise errors.UserError(f"the configuration cannot be built: {error}") from error
+
+
+class _CannotBeBuilt(ValueError):
+    pass
+
+
+def _run(params, mode, model_dir, start, strategy, of_task, stop, save_summary):
+    """Builds, restores and runs what the arguments of run have been made to."""
     metrics = {}
-    task, trainer = _build(params, mode, model_dir, strategy)
-    if "train" in mode:
-        train_utils.serialize_config(params, model_dir)
-    _print_start(params, mode, model_dir, trainer, strategy, of_task)
+    waited = loop.host_seconds()
+    task, trainer = _build(params, mode, model_dir, strategy, checkpoints.step_of(start), stop, waited)
+    if "train" in mode and strategy.extended.should_checkpoint:
+        folder.remember(params, model_dir, strategy.num_replicas_in_sync)
+    _print_start(params, mode, model_dir, trainer, strategy, of_task, start)
     console = sys.stdout
+    after_evaluation = progress.EvalProgress(trainer.global_step, metrics, of_task, console)
+    after_loop = progress.TrainProgress(trainer.global_step, params.trainer.train_steps, of_task, console)
+
+    def end_loop(output):
+        step = int(trainer.global_step.numpy())
+        if params.trainer.recovery_max_trials == 0:
+            good = runner.checkpoint_manager.latest_checkpoint
+            divergence.check(trainer.divergence, trainer.model, step, good)
+        after_loop(output)
+        if stopping.asked_anywhere(stop, strategy):
+            raise _saved(stop, runner.controller, params.trainer.train_steps)
+
+    def end_evaluation(output):
+        after_evaluation(output)
+        if "train" in mode and strategy.extended.should_checkpoint:
+            folder.remember_evaluation(metrics, model_dir)
+
     try:
         # Orbit prints its log besides logging it, several lines a step and without the time left: ours takes its place.
         with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
-            runner = train_lib.OrbitExperimentRunner(
+            runner = checkpoints.Runner(
+                start=start,
                 distribution_strategy=strategy,
                 task=task,
                 mode=mode,
@@ -125,14 +193,24 @@ def run(
                 model_dir=model_dir,
                 trainer=trainer,
                 save_summary=save_summary,
-                train_actions=[_TrainProgress(trainer.global_step, params.trainer.train_steps, of_task, console)],
-                eval_actions=[_EvalProgress(trainer.global_step, metrics, of_task, console)],
+                train_actions=[end_loop],
+                eval_actions=[end_evaluation],
+                controller_cls=loop.Controller,
             )
-            if mode in ("train", "eval", "train_and_eval"):
-                with strategy.scope():
-                    _run_controller(runner.controller, mode, params.trainer)
-            else:
-                runner.run()
+            with strategy.scope():
+                if mode == "train":
+                    runner.controller.train(steps=params.trainer.train_steps)
+                elif mode == "eval":
+                    runner.controller.evaluate(steps=params.trainer.validation_steps)
+                elif mode == "train_and_eval":
+                    metrics.update(folder.last_evaluation(model_dir))
+                    _train_and_evaluate(runner.controller, params.trainer, metrics.get("step"))
+                else:
+                    runner.run()
+    except stopping.Interrupted:
+        if "train" not in mode:
+            raise stop.stopped("while evaluating: run the same command again") from None
+        raise _saved(stop, runner.controller, params.trainer.train_steps) from None
     except tf.errors.OpError as error:
         if message := of_task.explain(error):
             raise errors.UserError(message) from error
@@ -140,47 +218,70 @@ def run(
     return metrics
 
 
-def _run_controller(controller, mode, trainer):
-    """What the runner does in these modes, without the count of operations at its end.
-
-    We have counted them, and TensorFlow's profiler writes lines on the console that no setting turns off.
-    """
-    if mode == "train":
-        controller.train(steps=trainer.train_steps)
-    elif mode == "eval":
+def _train_and_evaluate(controller, trainer, evaluated):
+    """As orbit's, but evaluates at multiples of the interval wherever a run goes on, and what a killed run did not."""
+    interval = trainer.validation_interval or trainer.train_steps
+    step = int(controller.global_step.numpy())
+    is_due = step % interval == 0 or step == trainer.train_steps
+    if step and is_due and step != evaluated:
         controller.evaluate(steps=trainer.validation_steps)
-    else:
-        controller.train_and_evaluate(
-            train_steps=trainer.train_steps,
-            eval_steps=trainer.validation_steps,
-            eval_interval=trainer.validation_interval,
-        )
+    while step < trainer.train_steps:
+        end = min(step - step % interval + interval, trainer.train_steps)
+        controller.train(steps=end, checkpoint_at_completion=False)
+        controller.evaluate(steps=trainer.validation_steps)
+        step = end
+    controller.save_checkpoint()
 
 
-def _build(params, mode, model_dir, strategy):
-    # tfm's Mask R-CNN writes there when it is built.
-    is_new = not tf.io.gfile.exists(model_dir)
-    tf.io.gfile.makedirs(model_dir)
+def _saved(stop, controller, train_steps):
+    """Saves a checkpoint and gives the exception to end with."""
+    controller.save_checkpoint()
+    step, path = int(controller.global_step.numpy()), controller.checkpoint_manager.latest_checkpoint
+    return stop.stopped(f"at step {step} of {train_steps}, saved as {path}: run the same command again to go on")
+
+
+def _build(params, mode, model_dir, strategy, first_step, stop, waited):
     with strategy.scope():
         task = task_factory.get_task(params.task, logging_dir=model_dir)
+        # What is read and drawn depends on the step alone; the inputs are built with the trainer.
+        task.first_step = first_step
+        settings, best = params.trainer, None
+        if settings.best_checkpoint_export_subdir and settings.best_checkpoint_eval_metric:
+            best = checkpoints.BestCheckpoint(
+                os.path.join(model_dir, settings.best_checkpoint_export_subdir),
+                settings.best_checkpoint_eval_metric,
+                settings.best_checkpoint_metric_comp,
+            )
         try:
             trainer = train_utils.create_trainer(
                 trainers.with_scaled_rate(params),
                 task,
                 train="train" in mode,
                 evaluate="eval" in mode,
-                checkpoint_exporter=train_lib.maybe_create_best_ckpt_exporter(params, model_dir),
-                trainer_cls=trainers.Trainer,
+                checkpoint_exporter=best,
+                trainer_cls=functools.partial(trainers.Trainer, stop=stop, waited=waited),
             )
         except ValueError as error:
-            if is_new:
-                tf.io.gfile.rmtree(model_dir)
-            raise errors.UserError(f"the configuration cannot be built: {errors.first_line(error)}") from error
+            raise _CannotBeBuilt(errors.first_line(error)) from error
     return task, trainer
 
 
-def _with_best_checkpoint(params, mode, best_metric):
-    """The configuration with what the best checkpoint is best in; a test keeps none."""
+def _with_seed(params, seed, before, strategy):
+    """The configuration with the seed of the run."""
+    known = [seed, params.task.train_data.seed, folder.seed_of(before)]
+    found = next((each for each in known if each is not None), None)
+    if found is None:
+        if stopping.is_one_of_several(strategy):
+            raise errors.UserError("several workers that train together need the same --seed=N: give each of them one.")
+        found = secrets.randbelow(2**31)
+    task = params.task.replace(train_data=params.task.train_data.replace(seed=found))
+    params = params.replace(task=task)
+    params.lock()
+    return params
+
+
+def _as_run(params, mode, best_metric):
+    """The configuration as we run it: with what the best checkpoint is best in, of which a test keeps none."""
     trainer = params.trainer
     if mode == "eval":
         settings = {"best_checkpoint_export_subdir": ""}
@@ -193,6 +294,8 @@ def _with_best_checkpoint(params, mode, best_metric):
             "best_checkpoint_eval_metric": "validation_loss" if metric == "loss" else metric,
             "best_checkpoint_metric_comp": comparison,
         }
+    # TensorFlow's answer to SIGTERM saves and trains on; ours ends.
+    settings["preemption_on_demand_checkpoint"] = False
     params = params.replace(trainer=trainer.replace(**settings))
     params.lock()
     return params
@@ -214,17 +317,16 @@ def _matches(input_path):
     return all(pattern and tf.io.gfile.glob(pattern) for pattern in patterns)
 
 
-def _print_start(params, mode, model_dir, trainer, strategy, of_task):
+def _print_start(params, mode, model_dir, trainer, strategy, of_task, start):
     costs = cost_of_example(trainer.model, of_task.input_shape(params.task.train_data))
     print(
         f"{mode}: {costs or f'{parameters(trainer.model):,} parameters'}; "
-        f"{strategy.num_replicas_in_sync} replica(s), in {model_dir} (curves: tensorboard --logdir={model_dir})",
-        flush=True,
+        f"{strategy.num_replicas_in_sync} replica(s), in {model_dir} (curves: tensorboard --logdir={model_dir})"
     )
-    checkpoint = tf.train.latest_checkpoint(model_dir)
-    if checkpoint and "train" in mode:
-        step = train_utils.read_global_step_from_checkpoint(checkpoint)
-        print(f"going on from step {step} of {params.trainer.train_steps}, {checkpoint}", flush=True)
+    if "train" in mode:
+        steps, seed = params.trainer.train_steps, params.task.train_data.seed
+        from_where = f"going on from step {trainer.task.first_step} of {steps}, {start}" if start else "a new run"
+        print(f"{from_where}, seed {seed}", flush=True)
 
 
 def parameters(model: tf_keras.Model) -> int:
@@ -238,54 +340,3 @@ def cost_of_example(model: tf_keras.Model, input_shape: tuple[int, ...] | None) 
         return None if input_shape is None else cost.cost(model, input_shape)
     except ValueError:
         return None
-
-
-class _TrainProgress:
-    """Prints step, loss, metrics, rate and the time left after every loop of steps."""
-
-    def __init__(self, global_step, train_steps, of_task, console):
-        self._global_step = global_step
-        self._train_steps = train_steps
-        self._of_task = of_task
-        self._console = console
-        self._last = None
-
-    def __call__(self, output):
-        step, now = int(self._global_step.numpy()), time.monotonic()
-        line = f"train {step:>7}/{self._train_steps}" + _as_text(self._of_task, _floats(output))
-        if self._last:
-            # The first loop also builds the graph: its rate says nothing.
-            rate = (step - self._last[0]) / (now - self._last[1])
-            left = round((self._train_steps - step) / rate)
-            line += f"  {rate:.2f} steps/s  ETA {left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
-        self._last = step, now
-        print(line, file=self._console, flush=True)
-
-
-class _EvalProgress:
-    """Prints and keeps the metrics of an evaluation."""
-
-    def __init__(self, global_step, metrics, of_task, console):
-        self._global_step = global_step
-        self._metrics = metrics
-        self._of_task = of_task
-        self._console = console
-
-    def __call__(self, output):
-        self._metrics.update(_floats(output), step=int(self._global_step.numpy()))
-        print(
-            f"eval  {self._metrics['step']:>7}" + _as_text(self._of_task, self._metrics), file=self._console, flush=True
-        )
-
-
-def _floats(output):
-    # A learning rate that never changes is a variable, on several replicas one that float() does not take.
-    values = {name: float(tf.convert_to_tensor(value)) for name, value in output.items() if not isinstance(value, dict)}
-    for old, new in (("training_loss", "loss"), ("validation_loss", "loss")):
-        if old in values:
-            values[new] = values.pop(old)
-    return values
-
-
-def _as_text(of_task, values):
-    return "".join(f"  {name} {values[name]:.4g}" for name in of_task.shown(values))

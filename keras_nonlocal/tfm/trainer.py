@@ -4,12 +4,13 @@ import dataclasses
 
 import tensorflow as tf
 import tf_keras
-from official.core import base_task, base_trainer
+from official.core import base_task
 from official.core import config_definitions as cfg
 
 from keras_nonlocal import errors
 from keras_nonlocal.tfm import optimizers
 from keras_nonlocal.tfm.precise_norm import PreciseNorm
+from keras_nonlocal.tfm.runs import loop, stopping
 
 # The fields of tfm's schedules that are learning rates; those of a warm-up start from where they say.
 _RATES = {
@@ -38,8 +39,8 @@ class TrainerConfig(cfg.TrainerConfig):
     base_batch_size: int | None = None
 
 
-class Trainer(base_trainer.Trainer):
-    """tfm's trainer with precise batch norm, and with XLA on a CPU too.
+class Trainer(loop.Trainer):
+    """The trainer of every run: a loop that can be left, precise batch norm, and XLA on a CPU too.
 
     An evaluation while training sees the precise statistics, and so does the best checkpoint; then the moving averages
     are put back, and training goes on as if nothing had been evaluated. After the last step the precise ones stay, for
@@ -47,7 +48,7 @@ class Trainer(base_trainer.Trainer):
 
     Args:
       config, task, model, optimizer, train: those of tfm's Trainer.
-      **kwargs: the others of it.
+      **kwargs: the others of it, and those of loop.Trainer.
 
     Raises:
       UserError: for precise statistics in a task that has none, or XLA where it cannot be.
@@ -83,6 +84,14 @@ class Trainer(base_trainer.Trainer):
         if self._precise_norm and not self._is_finished():
             self._precise_norm.put_back()
         return logs
+
+    def evaluate(self, num_steps):
+        try:
+            return super().evaluate(num_steps)
+        except stopping.Interrupted:
+            if self._precise_norm and not self._is_finished():
+                self._precise_norm.put_back()
+            raise
 
     def _is_finished(self):
         return int(self.global_step) >= self.config.trainer.train_steps

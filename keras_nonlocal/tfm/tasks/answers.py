@@ -31,6 +31,9 @@ class ByTask(dict):
 
 ANSWERS = ByTask()
 
+# Scalars of training that TensorBoard shows and the console does not.
+ONLY_DRAWN = ("examples_per_second", "waiting_for_data", "gradient_norm")
+
 
 class Answers:
     """Of a task that says nothing of itself. Others derive from it and are registered with `ANSWERS.register`.
@@ -57,7 +60,7 @@ class Answers:
 
     def shown(self, values: dict) -> list[str]:
         """Which of the values of a step of training or of an evaluation are printed, in order."""
-        metrics = self.metrics or sorted(set(values) - {"loss", "learning_rate", "step"})
+        metrics = self.metrics or sorted(set(values) - {"loss", "learning_rate", "step", *ONLY_DRAWN})
         return [name for name in ("loss", *metrics, "learning_rate") if name in values]
 
     def input_shape(self, data: cfg.DataConfig) -> tuple[int, ...] | None:
