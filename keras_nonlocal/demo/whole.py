@@ -32,16 +32,8 @@ def run_demo(work_dir, seed, export_dir):
     work.mkdir(parents=True, exist_ok=True)
     videos, labels = work / "clips" / "videos", work / "records" / "pairs" / "labels.txt"
 
-    begin("compose the clips")
-    # The lists are written last, one after the other.
-    if not all((work / "clips" / f"{kind}.csv").exists() for kind in ("pairs", "digits")):
-        run(command("make_demo_clips", out=work / "clips", seed=seed))
-
-    begin("write the records")
-    for kind, splits in (("digits", ["train", "validation"]), ("pairs", ["train", "validation", "test"])):
-        for split in splits:
-            csv, out = work / "clips" / f"{kind}.csv", work / "records" / kind
-            run(command("prepare_videos", csv=csv, videos=videos, out=out, split=split, short_side=0))
+    begin("compose the clips and write the records")
+    write_clips(work, seed)
 
     begin("train the trunk on single digits")
     run(_train(work, seed, "c2d_demo", "demo_digits", "digits", "digits"))
@@ -54,21 +46,8 @@ def run_demo(work_dir, seed, export_dir):
         files.write_text(work / "seconds.json", json.dumps(seconds))
 
     begin("evaluate")
-    records = f"{work}/records/pairs/test-*.tfrecord"
     for name in names:
-        run(
-            command(
-                "evaluate",
-                register=EXPERIMENTS,
-                experiment=f"{name}_demo",
-                model_dir=work / name,
-                input_path=records,
-                protocol="spread",
-                clips=3,
-                crops=1,
-                out=work / name / "test.json",
-            )
-        )
+        run(test_command(work, name, f"{name}_demo", work / name / "test.json"))
 
     begin("export")
     run(
@@ -88,6 +67,45 @@ def run_demo(work_dir, seed, export_dir):
     begin("draw")
     run(command("demo_report", work_dir=work))
     print(f"\nAll of it in {time.monotonic() - started:.0f} s.")
+
+
+def write_clips(work: pathlib.Path, seed: int) -> None:
+    """Composes the clips and writes their records, unless that is done.
+
+    Args:
+      work: the folder of a seed.
+      seed: of the training clips.
+    """
+    # The lists are written last, one after the other.
+    if not all((work / "clips" / f"{kind}.csv").exists() for kind in ("pairs", "digits")):
+        run(command("make_demo_clips", out=work / "clips", seed=seed))
+    for kind, splits in (("digits", ["train", "validation"]), ("pairs", ["train", "validation", "test"])):
+        for split in splits:
+            videos, out = work / "clips" / "videos", work / "records" / kind
+            run(command("prepare_videos", list=work / "clips" / f"{kind}.csv", videos=videos, out=out, split=split,
+                        short_side=0))  # fmt: skip
+
+
+def test_command(work: pathlib.Path, name: str, experiment: str, out: pathlib.Path) -> list[str]:
+    """The command line of a network's test: three clips of each held-out video.
+
+    Args:
+      work: the folder of a seed.
+      name: that of the network's run in it.
+      experiment: of the run.
+      out: where the result goes.
+    """
+    return command(
+        "evaluate",
+        register=EXPERIMENTS,
+        experiment=experiment,
+        model_dir=work / name,
+        input_path=f"{work}/records/pairs/test-*.tfrecord",
+        protocol="spread",
+        clips=3,
+        crops=1,
+        out=out,
+    )
 
 
 def _train(work, seed, experiment, config, records, name):
