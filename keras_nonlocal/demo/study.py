@@ -188,10 +188,8 @@ def _config(folder, row, records, steps):
         task[f"{part}_data"] = {"input_path": f"{folder}/records/{records}/{part}-*.tfrecord"}
     if records == "digits":
         return {"task": task}
-    task |= {
-        "init_checkpoint": str(folder / row.trunk),
-        "init_checkpoint_modules": "trunk" if row.blocks else "backbone",
-    }
+    task["init_checkpoint"] = str(folder / row.trunk)
+    task["init_checkpoint_modules"] = "trunk" if row.blocks else "backbone"
     rate = {"cosine": {"initial_learning_rate": 0.05, "decay_steps": steps}}
     return {"task": task, "trainer": {"train_steps": steps, "optimizer_config": {"learning_rate": rate}}}
 
