@@ -1,6 +1,6 @@
 """Which example comes when: a function of (seed, number of the example) alone. Knows no video.
 
-The examples of a run are counted, epoch after epoch, across all workers: the global batch of step s is examples s * B to
+The examples of a run are counted, epoch after epoch, over all workers: the global batch of step s is examples s * B to
 s * B + B - 1. Each epoch has a permutation of the records of its own, and whatever is random about an example is drawn
 from [seed, number]. So a run goes on at any step as if it had never stopped, one worker reads the same batches as many,
 and no checkpoint has to hold a place in the data.

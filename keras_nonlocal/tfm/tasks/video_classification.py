@@ -125,9 +125,10 @@ class VideoClassificationAnswers(answers.Answers):
                 "beside the records."
             )
         if parser.LABEL_COUNT_ERROR in error.message:
+            found = answers.own_words(error, parser.LABEL_COUNT_ERROR)
             return (
-                f"task.*_data.is_multilabel is off, but in the records {answers.own_words(error, parser.LABEL_COUNT_ERROR)}"
-                ": use an experiment of several labels, as those of Charades, or other records."
+                f"task.*_data.is_multilabel is off, but in the records {found}: use an experiment of several labels, such "
+                "as those of Charades, or other records."
             )
         for words in (pixels.FRAME_ERROR, "Invalid JPEG data"):
             if words in error.message:
