@@ -7,8 +7,10 @@ and no checkpoint has to hold a place in the data.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 from official.core import config_definitions as cfg
 from official.core import input_reader
@@ -148,6 +150,27 @@ def dataset(
     if postprocess:
         batches = batches.map(postprocess, num_parallel_calls=tf.data.AUTOTUNE)
     return batches.with_options(options).prefetch(params.prefetch_buffer_size or tf.data.AUTOTUNE)
+
+
+def damaged_file(input_path: str | list[str], error: tf.errors.DataLossError) -> str | None:
+    """Which file reading failed with this error in, which says where in it and no more; None if none is found.
+
+    Args:
+      input_path: patterns of the files.
+      error: what reading raised.
+
+    Returns:
+      The path of the file.
+    """
+    place = re.search(r"corrupted record at (\d+)", error.message)
+    records = index.read(_files(input_path))
+    at = int(place[1]) - index.HEADER_BYTES if place else -1
+    for number in np.flatnonzero(records.offset == at):
+        try:
+            _read(records)(number)
+        except tf.errors.DataLossError:
+            return records.files[records.file[number]]
+    return None
 
 
 def _files(input_path):

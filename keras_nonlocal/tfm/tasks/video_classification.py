@@ -1,5 +1,6 @@
 """tfm's video classification task on our clips, with a start from a trunk that has no non-local blocks."""
 
+import contextlib
 import dataclasses
 
 import tensorflow as tf
@@ -10,6 +11,7 @@ from official.vision.configs import video_classification as tfm_configs
 from official.vision.dataloaders import video_input
 from official.vision.tasks import video_classification
 
+from keras_nonlocal import errors
 from keras_nonlocal.tfm import warm_start
 from keras_nonlocal.tfm.backbones import configs
 from keras_nonlocal.tfm.inputs import keyed, parser, pixels, settings
@@ -118,6 +120,11 @@ class VideoClassificationAnswers(answers.Answers):
         return views
 
     def explain(self, error):
+        if isinstance(error, tf.errors.DataLossError):
+            for data in (self.config.train_data, self.config.validation_data):
+                with contextlib.suppress(errors.UserError):
+                    if path := keyed.damaged_file(data.input_path, error):
+                        return f"{path} is damaged: write it again with {self.records_from}."
         if parser.LABEL_ERROR in error.message:
             return (
                 f"task.*_data.num_classes is {self.config.train_data.num_classes}, but in the records "
@@ -127,8 +134,8 @@ class VideoClassificationAnswers(answers.Answers):
         if parser.LABEL_COUNT_ERROR in error.message:
             found = answers.own_words(error, parser.LABEL_COUNT_ERROR)
             return (
-                f"task.*_data.is_multilabel is off, but in the records {found}: use an experiment of several labels, such "
-                "as those of Charades, or other records."
+                f"task.*_data.is_multilabel is off, but in the records {found}: use an experiment of several "
+                "labels, such as the paper's of Charades, or other records."
             )
         for words in (pixels.FRAME_ERROR, "Invalid JPEG data"):
             if words in error.message:
