@@ -165,7 +165,11 @@ def test_records_are_held_to_the_same(params, is_training):
     parse = tf.function(parser.parse_fn(is_training))
 
     def record(*frames):
-        return {"image/encoded": tf.constant(frames, tf.string), "clip/label/index": tf.constant([1], tf.int64)}
+        return {
+            "image/encoded": tf.constant(frames, tf.string),
+            "clip/label/index": tf.constant([1], tf.int64),
+            clip_parser.SEED: tf.constant([0, 0], tf.int64),
+        }
 
     clip = parse(record(jpeg(48, 64), jpeg(48, 64)))[0]["image"]
     assert clip.shape == tuple(data.feature_shape)

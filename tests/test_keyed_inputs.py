@@ -190,7 +190,13 @@ def test_damaged_data_are_not_given(tmp_path):
     content = bytearray(open(path, "rb").read())
     content[2 * 20 + 13] ^= 1  # in the data of the third one
     open(path, "wb").write(content)
-    with pytest.raises(tf.errors.DataLossError, match="corrupted record at 52"):
-        read(config(path), 1)
+    with tf.io.TFRecordWriter(f"{tmp_path}/also.tfrecord") as writer:
+        for _ in range(4):
+            writer.write(b"1234")
+    both = f"{tmp_path}/*.tfrecord"
+    with pytest.raises(tf.errors.DataLossError, match="corrupted record at 52") as caught:
+        read(config(both), 2)
+    assert keyed.damaged_file(both, caught.value) == path
+    assert keyed.damaged_file(f"{tmp_path}/also.tfrecord", caught.value) is None
     with pytest.raises(errors.UserError, match=f"{re.escape(path)} is damaged .*corrupted record at 52"):
-        keyed.dataset(config(path, cache=True), parse)
+        keyed.dataset(config(both, cache=True), parse)

@@ -361,6 +361,16 @@ def test_records_that_are_none_are_explained(data):
         task_factory.get_task(task).build_inputs(task.train_data)
 
 
+def test_a_damaged_record_is_named(tmp_path):
+    path = tmp_path / "bad.tfrecord"
+    settings = overrides(tmp_path, **_bad_record(path))
+    content = bytearray(path.read_bytes())
+    content[-10] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(errors.UserError, match=f"{path} is damaged: write it again with keras-nonlocal prepare_videos"):
+        training.run(parse("c2d_demo", settings), "train", str(tmp_path / "run"), seed=0)
+
+
 def test_records_that_are_not_there_are_named(data, tmp_path):
     settings = {"task.train_data.input_path": "nothing/here-*"}
     with pytest.raises(errors.UserError, match="train_data.input_path 'nothing/here-\\*' matches no file"):

@@ -1,14 +1,16 @@
 """Which example comes when: a function of (seed, number of the example) alone. Knows no video.
 
-The examples of a run are counted, epoch after epoch, across all workers: the global batch of step s is examples s * B
-to s * B + B - 1. Each epoch has a permutation of the records of its own, and whatever is random about an example is drawn
+The examples of a run are counted, epoch after epoch, over all workers: the global batch of step s is examples s * B to
+s * B + B - 1. Each epoch has a permutation of the records of its own, and whatever is random about an example is drawn
 from [seed, number]. So a run goes on at any step as if it had never stopped, one worker reads the same batches as many,
 and no checkpoint has to hold a place in the data.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 from official.core import config_definitions as cfg
 from official.core import input_reader
@@ -148,6 +150,27 @@ def dataset(
     if postprocess:
         batches = batches.map(postprocess, num_parallel_calls=tf.data.AUTOTUNE)
     return batches.with_options(options).prefetch(params.prefetch_buffer_size or tf.data.AUTOTUNE)
+
+
+def damaged_file(input_path: str | list[str], error: tf.errors.DataLossError) -> str | None:
+    """Which file reading failed with this error in, which says where in it and no more; None if none is found.
+
+    Args:
+      input_path: patterns of the files.
+      error: what reading raised.
+
+    Returns:
+      The path of the file.
+    """
+    place = re.search(r"corrupted record at (\d+)", error.message)
+    records = index.read(files(input_path))
+    at = int(place[1]) - index.HEADER_BYTES if place else -1
+    for number in np.flatnonzero(records.offset == at):
+        try:
+            _read(records)(number)
+        except tf.errors.DataLossError:
+            return records.files[records.file[number]]
+    return None
 
 
 def files(input_path: str | list[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """tfm's video classification task on our clips, with a start from a trunk that has no non-local blocks."""
 
+import contextlib
 import dataclasses
 
 import tensorflow as tf
@@ -175,6 +176,11 @@ class VideoClassificationAnswers(answers.Answers):
         return chosen
 
     def explain(self, error):
+        if isinstance(error, tf.errors.DataLossError):
+            for data in (self.config.train_data, self.config.validation_data):
+                with contextlib.suppress(errors.UserError):
+                    if path := keyed.damaged_file(data.input_path, error):
+                        return f"{path} is damaged: write it again with {self.records_from}."
         if parser.LABEL_ERROR in error.message:
             return (
                 f"task.*_data.num_classes is {self.config.train_data.num_classes}, but in the records "
@@ -182,9 +188,10 @@ class VideoClassificationAnswers(answers.Answers):
                 "beside the records."
             )
         if parser.LABEL_COUNT_ERROR in error.message:
+            found = answers.own_words(error, parser.LABEL_COUNT_ERROR)
             return (
-                f"task.*_data.is_multilabel is off, but in the records {answers.own_words(error, parser.LABEL_COUNT_ERROR)}"
-                ": use an experiment of several labels, as those of Charades, or other records."
+                f"task.*_data.is_multilabel is off, but in the records {found}: use an experiment of several "
+                "labels, such as the paper's of Charades, or other records."
             )
         for words in (pixels.FRAME_ERROR, "Invalid JPEG data"):
             if words in error.message:
