@@ -118,6 +118,31 @@ def test_bars_of_convolutions(module):
     ]  # fmt: skip
 
 
+def test_bars_of_records_are_of_cpu_time(module):
+    """Whoever waited for a core has not worked for longer."""
+    prepare, side_by_side = module("prepare_cases"), module("side_by_side")
+    timings = {
+        prepare.OPENCV: side_by_side.Timing(3.0, 3.0, 0.9, 0.0, 7),
+        prepare.OURS: side_by_side.Timing(6.0, 6.0, 0.5, 1.5, 7),
+    }
+    races = {
+        "a.mp4": side_by_side.Race(timings, {}, [], True),
+        "b.mp4": side_by_side.Race(timings | {"prepare_videos": "out of memory"}, {}, [], False),
+    }
+    assert [(bar.reached, bar.held) for bar in prepare.bars(races)] == [(pytest.approx(0.9), True), (None, None)]
+    assert "| a.mp4 | 1.11 | 1.00 |" in prepare.written(races)
+
+
+@pytest.mark.slow
+def test_records_end_to_end(tmp_path):
+    out = tmp_path / "prepare.md"
+    command = [sys.executable, "benchmarks/prepare.py", "--files=carphone_pristine.mp4", "--rounds=1", f"--out={out}"]
+    process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600)
+    assert process.returncode == 0, process.stderr
+    text = out.read_text()
+    assert "DISAGREE" not in text and len(re.findall(r"^\| (?:OpenCV alone|prepare_videos) \| \d", text, re.M)) == 2
+
+
 def test_a_contestant_of_convolutions_has_its_own_setting(module):
     convolutions = module("convolutions")
     four = convolutions.contestants("1x3x3, 64")

@@ -88,6 +88,7 @@ class VideoReader:
         _check_tracks(self.path, found)
         self._capture = _open(self.path)
         self._track = found[0] if found else None
+        self._flips = found[0].flips if found else (False, False, False)
         # OpenCV takes a mirror for a rotation, so that it turns only what the container does not tell us.
         self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0 if found else 1)
         # Before anything is decoded, where the header says it.
@@ -121,7 +122,7 @@ class VideoReader:
             if not got:
                 break
             self._check_size(frame.shape)
-            frame = _upright(frame, self._track)
+            frame = _upright(frame, *self._flips)
             self.frames_read += 1
             self._last_seconds = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             yield frame
@@ -286,8 +287,7 @@ def _check_name(path):
         raise VideoError(path, "its name holds %d, which FFmpeg may take for the number of a picture; rename it")
 
 
-def _upright(frame, track):
-    transposes, mirrors_x, mirrors_y = track.flips if track else (False, False, False)
+def _upright(frame, transposes, mirrors_x, mirrors_y):
     frame = cv2.transpose(frame) if transposes else frame
     if mirrors_x or mirrors_y:
         frame = cv2.flip(frame, -1 if mirrors_x and mirrors_y else int(mirrors_x))
