@@ -4,7 +4,12 @@ import contextlib
 import csv
 import io
 import json
+import os
 import pathlib
+import shutil
+import socket
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -63,7 +68,7 @@ def make_run(folder, kind):
     config = experiment.task
     for data in (config.train_data, config.validation_data):
         data.feature_shape, data.num_classes, data.temporal_stride = (FRAMES, TRAINED, TRAINED, 3), CLASSES, STRIDE
-        data.min_image_size, data.max_image_size, data.global_batch_size = SIDE, SIDE, 12
+        data.min_image_size, data.max_image_size, data.global_batch_size = SIDE, SIDE, 4
     config.validation_data.input_path = f"{folder}/test-*.tfrecord"
     backbone = config.model.backbone.video_resnet
     backbone.width, backbone.block_counts, backbone.temporal_stride = 4, (1, 1, 1, 1), 2
@@ -275,11 +280,11 @@ def test_several_labels_take_the_maximum_over_views_and_the_exact_map(many):
         evaluate.score_again(path)
 
 
-@pytest.mark.parametrize("batch", [4, 24], ids=["a video in parts", "videos at once"])
-def test_every_video_is_scored_once_whatever_the_replicas(batch, one, official, two_replicas, monkeypatch):
+def test_every_video_is_scored_once_whatever_the_replicas(one, official, two_replicas, monkeypatch):
     """Five videos on two replicas: the last batch is of one video, so that one replica has none."""
     params = one.params(2, 3)
-    params.task.validation_data.global_batch_size = batch
+    # Two videos a replica at once; alone, each was scored in two parts.
+    params.task.validation_data.global_batch_size = 24
     monkeypatch.setattr(predict.distribute_utils, "get_distribution_strategy", lambda **_: two_replicas)
     scored = predict.predict(params, one.folder, "mean")
     alone = one.predictions()
@@ -313,3 +318,44 @@ def test_the_command_says_which_flags_go_together(one, monkeypatch):
         run()
     with pytest.raises(errors.UserError, match="--model_dir does not go with --predictions"):
         run(predictions="p.npz", model_dir="runs")
+
+
+WORKER = """
+import sys
+from keras_nonlocal.tfm import evaluate, experiments
+evaluate.evaluate({experiment!r}, {folder!r}, clips=2, out_dir=sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+def test_two_workers_score_every_video_once_and_the_first_writes(one, official, tmp_path):
+    with contextlib.ExitStack() as stack:
+        ports = []
+        for _ in range(2):
+            ports.append(stack.enter_context(socket.socket()))
+            ports[-1].bind(("localhost", 0))
+        addresses = [f"localhost:{each.getsockname()[1]}" for each in ports]
+    shutil.copytree(one.folder, tmp_path / "run")
+    config = tmp_path / "run" / "params.yaml"
+    config.write_text(
+        config.read_text().replace("one_device", "multi_worker_mirrored").replace(one.folder, str(tmp_path / "run"))
+    )
+    code = WORKER.format(experiment=EXPERIMENTS["one"], folder=str(tmp_path / "run"))
+    workers = []
+    for index in range(2):
+        cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        environment = {**os.environ, "TF_CONFIG": json.dumps(cluster)}
+        command_line = [sys.executable, "-c", code, str(tmp_path / f"out{index}")]
+        workers.append(
+            subprocess.Popen(command_line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        )
+    try:
+        printed = [worker.communicate(timeout=600)[0].decode() for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert [worker.returncode for worker in workers] == [0, 0], printed
+    assert "5/5 videos" in printed[0] and "videos/s" not in printed[1] and not (tmp_path / "out1").exists()
+    together, alone = predictions.load(tmp_path / "out0" / "predictions.npz"), one.predictions()
+    assert together.videos.tolist() == alone.videos.tolist()
+    np.testing.assert_allclose(together.scores, alone.scores, atol=1e-5)
