@@ -1,5 +1,6 @@
 """Every video of a test once, in all its views and with its name."""
 
+import collections
 import os
 
 import tensorflow as tf
@@ -31,9 +32,17 @@ def name(numbers) -> str:
 
 
 def count(input_path: str | list[str]) -> int:
-    """How many records there are, from their lengths alone. Raises UserError for a file that is cut off."""
-    total = 0
-    for path in input_reader.match_files(input_path):
+    """How many records there are, from their lengths alone.
+
+    Raises:
+      UserError: for a file that is cut off, or that several patterns match.
+    """
+    total, paths = 0, input_reader.match_files(input_path)
+    if twice := [path for path, number in collections.Counter(paths).items() if number > 1]:
+        raise errors.UserError(
+            f"the patterns {input_path} match {twice[0]} more than once: let them match each file once."
+        )
+    for path in paths:
         end = tf.io.gfile.stat(path).length
         with tf.io.gfile.GFile(path, "rb") as file:
             place = 0
