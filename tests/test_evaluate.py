@@ -4,7 +4,12 @@ import contextlib
 import csv
 import io
 import json
+import os
 import pathlib
+import shutil
+import socket
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -63,7 +68,7 @@ def make_run(folder, kind):
     config = experiment.task
     for data in (config.train_data, config.validation_data):
         data.feature_shape, data.num_classes, data.temporal_stride = (FRAMES, TRAINED, TRAINED, 3), CLASSES, STRIDE
-        data.min_image_size, data.max_image_size, data.global_batch_size = SIDE, SIDE, 12
+        data.min_image_size, data.max_image_size, data.global_batch_size = SIDE, SIDE, 4
     config.validation_data.input_path = f"{folder}/test-*.tfrecord"
     backbone = config.model.backbone.video_resnet
     backbone.width, backbone.block_counts, backbone.temporal_stride = 4, (1, 1, 1, 1), 2
@@ -275,11 +280,11 @@ def test_several_labels_take_the_maximum_over_views_and_the_exact_map(many):
         evaluate.score_again(path)
 
 
-@pytest.mark.parametrize("batch", [4, 24], ids=["a video in parts", "videos at once"])
-def test_every_video_is_scored_once_whatever_the_replicas(batch, one, official, two_replicas, monkeypatch):
+def test_every_video_is_scored_once_whatever_the_replicas(one, official, two_replicas, monkeypatch):
     """Five videos on two replicas: the last batch is of one video, so that one replica has none."""
     params = one.params(2, 3)
-    params.task.validation_data.global_batch_size = batch
+    # Two videos a replica at once; alone, each was scored in two parts.
+    params.task.validation_data.global_batch_size = 24
     monkeypatch.setattr(predict.distribute_utils, "get_distribution_strategy", lambda **_: two_replicas)
     scored = predict.predict(params, one.folder, "mean")
     alone = one.predictions()
@@ -288,10 +293,10 @@ def test_every_video_is_scored_once_whatever_the_replicas(batch, one, official, 
     np.testing.assert_allclose(scored.scores, alone.scores, atol=1e-5)
 
 
-def test_videos_that_come_twice_and_damaged_files_are_refused(one, tmp_path):
+def test_files_that_come_twice_and_damaged_ones_are_refused(one, tmp_path):
     pattern = f"{one.folder}/test-*.tfrecord"
-    with pytest.raises(errors.UserError, match=r"hold the video some/folder/V\d.mp4 more than once"):
-        one.evaluate(protocol="centre", input_path=f"{pattern},{one.folder}/test-1.tfrecord")
+    with pytest.raises(errors.UserError, match="match .*test-1.tfrecord more than once"):
+        one.evaluate(input_path=f"{pattern},{one.folder}/test-1.tfrecord")
     with pytest.raises(errors.UserError, match="matches no record"):
         one.evaluate(input_path=f"{tmp_path}/*.tfrecord")
     content = pathlib.Path(f"{one.folder}/test-1.tfrecord").read_bytes()
@@ -300,6 +305,13 @@ def test_videos_that_come_twice_and_damaged_files_are_refused(one, tmp_path):
         one.evaluate(input_path=f"{tmp_path}/cut.tfrecord")
     assert test_videos.count(pattern) == 5
     assert sorted(test_videos.labels(pattern)) == [(name, own) for name, (_, own) in one.decoded.items()]
+
+
+@pytest.mark.slow
+def test_a_video_that_comes_twice_is_refused(one, tmp_path):
+    shutil.copy(f"{one.folder}/test-1.tfrecord", tmp_path / "copy.tfrecord")
+    with pytest.raises(errors.UserError, match=r"hold the video some/folder/V\d.mp4 more than once"):
+        one.evaluate(protocol="centre", input_path=f"{one.folder}/test-*.tfrecord,{tmp_path}/copy.tfrecord")
 
 
 def test_the_command_says_which_flags_go_together(one, monkeypatch):
@@ -313,3 +325,44 @@ def test_the_command_says_which_flags_go_together(one, monkeypatch):
         run()
     with pytest.raises(errors.UserError, match="--model_dir does not go with --predictions"):
         run(predictions="p.npz", model_dir="runs")
+
+
+WORKER = """
+import sys
+from keras_nonlocal.tfm import evaluate, experiments
+evaluate.evaluate({experiment!r}, {folder!r}, clips=2, out_dir=sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+def test_two_workers_score_every_video_once_and_the_first_writes(one, official, tmp_path):
+    with contextlib.ExitStack() as stack:
+        ports = []
+        for _ in range(2):
+            ports.append(stack.enter_context(socket.socket()))
+            ports[-1].bind(("localhost", 0))
+        addresses = [f"localhost:{each.getsockname()[1]}" for each in ports]
+    shutil.copytree(one.folder, tmp_path / "run")
+    config = tmp_path / "run" / "params.yaml"
+    config.write_text(
+        config.read_text().replace("one_device", "multi_worker_mirrored").replace(one.folder, str(tmp_path / "run"))
+    )
+    code = WORKER.format(experiment=EXPERIMENTS["one"], folder=str(tmp_path / "run"))
+    workers = []
+    for index in range(2):
+        cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        environment = {**os.environ, "TF_CONFIG": json.dumps(cluster)}
+        command_line = [sys.executable, "-c", code, str(tmp_path / f"out{index}")]
+        workers.append(
+            subprocess.Popen(command_line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        )
+    try:
+        printed = [worker.communicate(timeout=600)[0].decode() for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert [worker.returncode for worker in workers] == [0, 0], printed
+    assert "5/5 videos" in printed[0] and "videos/s" not in printed[1] and not (tmp_path / "out1").exists()
+    together, alone = predictions.load(tmp_path / "out0" / "predictions.npz"), one.predictions()
+    assert together.videos.tolist() == alone.videos.tolist()
+    np.testing.assert_allclose(together.scores, alone.scores, atol=1e-5)

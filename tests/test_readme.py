@@ -48,6 +48,6 @@ def test_commands_have_the_flags_that_guides_give_them(guide):
         known = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', source))
         if "experiment_flags.define(" in source:
             known |= {"experiment", "mode", "model_dir", "config_file", "params_override", "register"}
-        if "experiment_flags.define_run()" in source:
+        if "experiment_flags.define_run(" in source:
             known |= {"experiment", "model_dir", "register"}
         assert set(re.findall(r"--(\w+)", arguments)) <= known, (name, arguments)

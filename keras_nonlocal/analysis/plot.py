@@ -64,7 +64,7 @@ def draw_attention(frames: np.ndarray, attention: AttentionMap, query: Cell, cou
 
 
 def draw_confusion(counts: np.ndarray, names: Sequence[str], title: str) -> Any:
-    """Draws how often each class was taken for each: the darker, the larger the share of the true class.
+    """Draws how often each class was taken for each: the darker, the larger its share of the row.
 
     Args:
       counts: (classes, classes) int, true classes in rows, predicted ones in columns.

@@ -94,8 +94,9 @@ def evaluate(
         classes = _class_names(data.input_path, scored.scores.shape[1])
         result = _written(
             predictions.Predictions(scored.videos, scored.labels, scored.scores, of_task.scoring, classes, about),
-            out_dir,
+            out_dir if scored.first else None,
         )
+        out = out if scored.first else None
     _write_json(out, result)
     return result
 

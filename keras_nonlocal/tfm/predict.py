@@ -30,6 +30,7 @@ class Scored:
       scores: (N, classes) float32.
       step: of the checkpoint.
       model: the network as it was trained.
+      first: whether this is the first of several workers, or the only one: the one that says and writes something.
     """
 
     videos: np.ndarray
@@ -37,6 +38,7 @@ class Scored:
     scores: np.ndarray
     step: int
     model: tf_keras.Model
+    first: bool
 
 
 def predict(params: cfg.ExperimentConfig, model_dir: str, combine: str) -> Scored:
@@ -81,28 +83,31 @@ def predict(params: cfg.ExperimentConfig, model_dir: str, combine: str) -> Score
     )  # fmt: skip
     dataset = strategy.distribute_datasets_from_function(lambda context: task.build_test_inputs(reading, context))
     score = _scorer(strategy, network, reading, batch, combine, dataset.element_spec)
-    print(
-        f"test: step {step} of {model_dir}, {total} videos of {batch.views} view(s), "
-        f"{strategy.num_replicas_in_sync} replica(s)",
-        flush=True,
-    )
+    first = strategy.extended.should_checkpoint
+    if first:
+        print(
+            f"test: step {step} of {model_dir}, {total} videos of {batch.views} view(s), "
+            f"{strategy.num_replicas_in_sync} replica(s)",
+            flush=True,
+        )
     progress, parts = _Progress(total), []
     try:
         for features, labels in dataset:
             values = score(features, labels)
             parts.append([strategy.gather(value, axis=0).numpy() for value in values])
-            progress.add(len(parts[-1][0]))
+            if first:
+                progress.add(len(parts[-1][0]))
     except tf.errors.OpError as error:
         if message := of_task.explain(error):
             raise errors.UserError(message) from error
         raise
     names, labels, scores = (np.concatenate(each) for each in zip(*parts, strict=True))
-    names = np.array([videos.name(each) for each in names])
+    names = np.array([videos.name(each.astype(np.uint8)) for each in names])
     # The order of reading is not that of the files, and that of equal scores matters.
     order = np.argsort(names, kind="stable")
     names, labels, scores = names[order], labels[order], scores[order]
     _check(names, scores, total)
-    return Scored(names, labels, scores, step, model)
+    return Scored(names, labels, scores, step, model, first)
 
 
 def _count(data, records_from):
@@ -149,6 +154,8 @@ class _Batch:
 def _scorer(strategy, network, data, batch, combine, spec):
     """The function from a batch of the dataset to names, labels and scores, on all replicas."""
 
+    classes = network.output_shape[-1]
+
     def of_clips(clips):
         return network(tf.cast(pixels.normalize(clips), data.dtype), training=False)
 
@@ -158,14 +165,16 @@ def _scorer(strategy, network, data, batch, combine, spec):
         clips = tf.reshape(features["image"], tf.concat([[-1, length], size, [channels]], 0))
         clips = tf.ensure_shape(clips, [None, *data.feature_shape])
         if batch.clips is None:
-            scores = of_clips(clips)
+            # A replica may have no video of the last batch, and oneDNN's convolutions stumble over no clip.
+            scores = tf.cond(tf.shape(clips)[0] > 0, lambda: of_clips(clips), lambda: tf.zeros([0, classes]))
         else:
             parts = tf.reshape(clips, tf.concat([[-1, batch.clips, length], size, [channels]], 0))
             parts = tf.ensure_shape(parts, [None, batch.clips, *data.feature_shape])
-            out = tf.TensorSpec([batch.clips, network.output_shape[-1]])
+            out = tf.TensorSpec([batch.clips, classes])
             scores = tf.map_fn(of_clips, parts, fn_output_signature=out, parallel_iterations=1)
-        scores = tf.reshape(scores, [-1, batch.views, network.output_shape[-1]])
-        return features["video"], tf.cast(labels, tf.int32), views.COMBINE[combine](scores, axis=1)
+        scores = tf.reshape(scores, [-1, batch.views, classes])
+        # Replicas exchange numbers of 32 bits.
+        return tf.cast(features["video"], tf.int32), tf.cast(labels, tf.int32), views.COMBINE[combine](scores, axis=1)
 
     @tf.function(input_signature=spec)
     def score(features, labels):

@@ -7,6 +7,7 @@ and no checkpoint has to hold a place in the data.
 """
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable
 
@@ -174,11 +175,22 @@ def damaged_file(input_path: str | list[str], error: tf.errors.DataLossError) ->
 
 
 def files(input_path: str | list[str]) -> list[str]:
-    """The matching files, in an order that does not depend on how the file system lists them."""
+    """The matching files, in an order that does not depend on how the file system lists them.
+
+    Raises:
+      UserError: if there are none, or several patterns match one.
+    """
     try:
-        return sorted(input_reader.match_files(input_path))
+        paths = sorted(input_reader.match_files(input_path))
     except ValueError as error:
         raise errors.UserError(f"input_path must match files: {errors.first_line(error)}") from error
+    for path, next_path in itertools.pairwise(paths):
+        if path == next_path:
+            raise errors.UserError(
+                f"the patterns of input_path must match each file once, and {path} is matched twice. Received: "
+                f"input_path={input_path!r}"
+            )
+    return paths
 
 
 def _read(records):
