@@ -122,9 +122,7 @@ def test_a_checkpoint_of_plain_sgd_goes_on(tmp_path):
         restored = tf.train.Checkpoint(optimizer=then, variables=others).read(str(tmp_path / "ckpt"))
         restored.assert_consumed().assert_existing_objects_matched()
         assert int(then.iterations) == 4
-        np.testing.assert_array_equal(
-            then.get_slot(others[0], "momentum"), first.get_slot(variables[0], "momentum")
-        )
+        np.testing.assert_array_equal(then.get_slot(others[0], "momentum"), first.get_slot(variables[0], "momentum"))
 
 
 def _plain():

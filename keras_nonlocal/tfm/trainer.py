@@ -64,6 +64,8 @@ class Trainer(base_trainer.Trainer):
     ) -> None:
         super().__init__(config, task, model, optimizer, train=train, **kwargs)
         self._precise_norm = self._build_precise_norm() if train else None
+        if train:
+            self._make_slots()
         if train and config.runtime.enable_xla:
             self._compile_on_cpu()
 
@@ -97,6 +99,16 @@ class Trainer(base_trainer.Trainer):
                 "batch norm: set it to 0."
             )
         return PreciseNorm(self.strategy, self.task, self.model, self.config.task.train_data, steps)
+
+    def _make_slots(self):
+        """Makes the optimizer's variables.
+
+        Made while the step is traced they would have TensorFlow trace it twice, which fails on several CPUs (You must
+        feed a value for placeholder tensor).
+        """
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        if isinstance(optimizer, tf_keras.optimizers.legacy.Optimizer):
+            optimizer._create_all_weights(self.model.trainable_variables)
 
     def _compile_on_cpu(self):
         """Compiles the step where tfm does not: it asks for GPUs. On a TPU all is compiled."""
