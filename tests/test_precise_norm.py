@@ -75,6 +75,7 @@ def local_values(strategy, model):
     ]
 
 
+@pytest.mark.slow
 def test_the_statistics_are_those_of_the_batches():
     trainer = tiny_task.trainer(tiny_task.experiment(**PRECISE))
     before = weights(trainer.model)
@@ -87,6 +88,7 @@ def test_the_statistics_are_those_of_the_batches():
     assert trainer.task.first_step == 0
 
 
+@pytest.mark.slow
 def test_replicas_average_theirs_and_get_their_own_back(two_replicas):
     trainer = tiny_task.trainer(tiny_task.experiment(**PRECISE), two_replicas)
     trainer.train(tf.constant(2))

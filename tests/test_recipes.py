@@ -106,12 +106,16 @@ def plain_losses():
     return PLAIN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_mixed_precision_learns_as_float32_does(policy, dtype):
     expected = plain_losses()
     policy(f"mixed_{dtype}")
     trainer = tiny_task.trainer(
-        tiny_task.experiment(**settings("runtime", mixed_precision_dtype=dtype, loss_scale=1024.0))
+        # TensorFlow has no max pooling of float16 on CPUs but that of XLA.
+        tiny_task.experiment(
+            **settings("runtime", mixed_precision_dtype=dtype, loss_scale=1024.0, enable_xla=dtype == "float16")
+        )
     )
     scaled = isinstance(trainer.optimizer, tf_keras.mixed_precision.LossScaleOptimizer)
     assert scaled == (dtype == "float16")
@@ -120,6 +124,7 @@ def test_mixed_precision_learns_as_float32_does(policy, dtype):
     assert trainer.model.backbone.get_layer("conv1").compute_dtype == dtype
 
 
+@pytest.mark.slow
 def test_a_compiled_step_is_the_step():
     expected = plain_losses()
     trainer = tiny_task.trainer(tiny_task.experiment(**settings("runtime", enable_xla=True)))
@@ -133,16 +138,6 @@ def test_compilation_on_several_replicas_is_refused_without_gpus(two_replicas):
     params = tiny_task.experiment(**settings("runtime", enable_xla=True))
     with pytest.raises(errors.UserError, match="runtime.enable_xla compiles .* on GPUs and TPUs only. Received: 2"):
         tiny_task.trainer(params, two_replicas)
-
-
-def test_the_configuration_clips_gradients():
-    """To next to nothing, so that only batch norm's averages move."""
-    clip = {"trainer.optimizer_config.optimizer.corrected_sgd.global_clipnorm": 1e-6}
-    trainer = tiny_task.trainer(tiny_task.experiment(**clip))
-    before = [v.numpy() for v in trainer.model.trainable_variables]
-    trainer.train(tf.constant(1))
-    moved = np.sqrt(sum(((v - w) ** 2).numpy().sum() for v, w in zip(trainer.model.trainable_variables, before)))
-    assert 0 <= moved < 1e-6 and int(trainer.global_step) == 1
 
 
 def rate(params):

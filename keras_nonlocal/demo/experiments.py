@@ -1,6 +1,5 @@
 """The demo's experiments; importing this registers them, as `--register=keras_nonlocal.demo.experiments` does."""
 
-from official.core import config_definitions as cfg
 from official.core import exp_factory
 
 from keras_nonlocal.tfm import trainer

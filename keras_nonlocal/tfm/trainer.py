@@ -72,13 +72,13 @@ class Trainer(base_trainer.Trainer):
     def train_loop_end(self):
         logs = super().train_loop_end()
         if self._precise_norm and self._is_finished():
-            self._precise_norm.put_in(int(self.global_step))
+            self._precise_norm.put_in(int(self.global_step.numpy()))
         return logs
 
     def eval_begin(self):
         super().eval_begin()
         if self._precise_norm:
-            self._precise_norm.put_in(int(self.global_step))
+            self._precise_norm.put_in(int(self.global_step.numpy()))
 
     def eval_end(self, aggregated_logs=None):
         logs = super().eval_end(aggregated_logs)
@@ -87,7 +87,7 @@ class Trainer(base_trainer.Trainer):
         return logs
 
     def _is_finished(self):
-        return int(self.global_step) >= self.config.trainer.train_steps
+        return int(self.global_step.numpy()) >= self.config.trainer.train_steps
 
     def _build_precise_norm(self):
         steps = getattr(self.config.trainer, "precise_norm_steps", 0)
