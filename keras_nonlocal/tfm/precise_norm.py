@@ -17,8 +17,8 @@ class PreciseNorm:
 
     The mean is that of the batches' means, the variance that of all of them together: the mean of the batches'
     variances plus the variance of their means. A batch is what a norm sees at once: a replica's clips, or where norms
-    are synchronised the clips of all. A batch's variance is what the norm's own moving average takes for it, n / (n - 1)
-    times the mean square where TensorFlow's fused kernel computes it. Norms that are frozen keep theirs.
+    are synchronised the clips of all. A batch's variance is what the norm's own moving average takes for it: times
+    n / (n - 1) where TensorFlow's fused kernel computes it. Norms that are frozen keep theirs.
 
     Args:
       strategy: that the model was made under.

@@ -65,19 +65,21 @@ class Trainer(loop.Trainer):
     ) -> None:
         super().__init__(config, task, model, optimizer, train=train, **kwargs)
         self._precise_norm = self._build_precise_norm() if train else None
+        if train:
+            self._make_slots()
         if train and config.runtime.enable_xla:
             self._compile_on_cpu()
 
     def train_loop_end(self):
         logs = super().train_loop_end()
         if self._precise_norm and self._is_finished():
-            self._precise_norm.put_in(int(self.global_step))
+            self._precise_norm.put_in(int(self.global_step.numpy()))
         return logs
 
     def eval_begin(self):
         super().eval_begin()
         if self._precise_norm:
-            self._precise_norm.put_in(int(self.global_step))
+            self._precise_norm.put_in(int(self.global_step.numpy()))
 
     def eval_end(self, aggregated_logs=None):
         logs = super().eval_end(aggregated_logs)
@@ -94,7 +96,7 @@ class Trainer(loop.Trainer):
             raise
 
     def _is_finished(self):
-        return int(self.global_step) >= self.config.trainer.train_steps
+        return int(self.global_step.numpy()) >= self.config.trainer.train_steps
 
     def _build_precise_norm(self):
         steps = getattr(self.config.trainer, "precise_norm_steps", 0)
@@ -106,6 +108,16 @@ class Trainer(loop.Trainer):
                 "batch norm: set it to 0."
             )
         return PreciseNorm(self.strategy, self.task, self.model, self.config.task.train_data, steps)
+
+    def _make_slots(self):
+        """Makes the optimizer's variables.
+
+        Made while the step is traced they would have TensorFlow trace it twice, which fails on several CPUs (You must
+        feed a value for placeholder tensor).
+        """
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        if isinstance(optimizer, tf_keras.optimizers.legacy.Optimizer):
+            optimizer._create_all_weights(self.model.trainable_variables)
 
     def _compile_on_cpu(self):
         """Compiles the step where tfm does not: it asks for GPUs. On a TPU all is compiled."""
