@@ -63,7 +63,7 @@ class Batches:
             # What a reader has ready when its turn comes was made in another's time.
             prefetch_buffer_size=1,
         )
-        decoded = parser.decoder(params).decode
+        decoded = parser.decoder(params)
         clip = parser.Parser(params, params.image_field_key, params.label_field_key).parse_fn(True)
 
         def parse(record, seed):
@@ -72,7 +72,7 @@ class Batches:
             return clip({**decoded(record), parser.SEED: seed})
 
         if reader == "keyed":
-            batches = keyed.dataset(params, parse)
+            batches = keyed.dataset(params, keyed.RecordFiles(params.input_path), parse)
         else:
 
             def parse_anything(record):

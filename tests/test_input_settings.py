@@ -21,7 +21,6 @@ OTHER_VALUES = {
     "aug_type": common.Augmentation(type="randaug"),
     "mixup_and_cutmix": common.MixupAndCutmix(),
     "audio_feature_shape": (8,),
-    "file_type": "sstable",
     "data_format": "channels_first",
     "input_image_format": "png",
 }

@@ -37,9 +37,13 @@ def contexts(pipelines, replicas):
     return [tf.distribute.InputContext(pipelines, pipeline, replicas) for pipeline in range(pipelines)]
 
 
+def dataset(params, *arguments, **more):
+    return keyed.dataset(params, keyed.RecordFiles(params.input_path, params.cache), *arguments, **more)
+
+
 def read(params, batches=None, **more):
     """Records and seeds of each batch."""
-    read = keyed.dataset(params, parse, **more)
+    read = dataset(params, parse, **more)
     return [
         (record.tolist(), seed.tolist())
         for record, seed in (read.take(batches) if batches else read).as_numpy_iterator()
@@ -118,7 +122,7 @@ def test_many_workers_see_the_batches_of_one(files, pipelines, replicas):
 
 def test_replicas_of_a_strategy_see_their_rows(files, two_replicas):
     params = config(files)
-    distributed = two_replicas.distribute_datasets_from_function(lambda context: keyed.dataset(params, parse, context))
+    distributed = two_replicas.distribute_datasets_from_function(lambda context: dataset(params, parse, context))
     for (records, _), (expected, _) in zip(distributed, read(params, 3), strict=False):
         assert [part.numpy().tolist() for part in records.values] == [expected[:2], expected[2:]]
 
@@ -141,7 +145,7 @@ def test_tests_read_every_record_once_in_order(files, pipelines, drop_remainder,
 
 def test_a_test_on_a_strategy_sees_every_record_once(files, two_replicas):
     params = config(files, is_training=False, drop_remainder=False)
-    distributed = two_replicas.distribute_datasets_from_function(lambda context: keyed.dataset(params, parse, context))
+    distributed = two_replicas.distribute_datasets_from_function(lambda context: dataset(params, parse, context))
     rows = [part.numpy() for records, _ in distributed for part in two_replicas.experimental_local_results(records)]
     assert np.concatenate(rows).tolist() == list(range(RECORDS))
 
@@ -158,7 +162,7 @@ def test_no_seed_is_zero(files):
 
 def test_batches_have_one_size(files):
     for params in (config(files), config(files, is_training=False)):
-        record, seed = keyed.dataset(params, parse).element_spec
+        record, seed = dataset(params, parse).element_spec
         assert record.shape == [4] and seed.shape == [4, 2]
 
 
@@ -173,13 +177,13 @@ def test_batches_have_one_size(files):
 )
 def test_what_cannot_be_read_is_refused(files, change, replicas, message):
     with pytest.raises(errors.UserError, match=message):
-        keyed.dataset(config(files).replace(**change), parse, contexts(1, replicas)[0])
+        dataset(config(files).replace(**change), parse, contexts(1, replicas)[0])
 
 
 def test_files_without_records_are_refused(tmp_path):
     tf.io.TFRecordWriter(f"{tmp_path}/empty.tfrecord").close()
     with pytest.raises(errors.UserError, match="input_path hold no record. Received: .*empty.tfrecord"):
-        keyed.dataset(config(f"{tmp_path}/empty.tfrecord"), parse)
+        dataset(config(f"{tmp_path}/empty.tfrecord"), parse)
 
 
 def test_damaged_data_are_not_given(tmp_path):
@@ -199,4 +203,4 @@ def test_damaged_data_are_not_given(tmp_path):
     assert keyed.damaged_file(both, caught.value) == path
     assert keyed.damaged_file(f"{tmp_path}/also.tfrecord", caught.value) is None
     with pytest.raises(errors.UserError, match=f"{re.escape(path)} is damaged .*corrupted record at 52"):
-        keyed.dataset(config(both, cache=True), parse)
+        dataset(config(both, cache=True), parse)

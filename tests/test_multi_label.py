@@ -41,7 +41,7 @@ def record(labels, frames=16, actions=()):
 
 def parsed(data, record, number=0):
     """Image and label of a training clip."""
-    decoded = clip_parser.decoder(data).decode(record)
+    decoded = clip_parser.decoder(data)(record)
     parser = clip_parser.Parser(data, data.image_field_key, data.label_field_key)
     return parser.parse_fn(True)({**decoded, clip_parser.SEED: tf.constant([0, number], tf.int64)})
 

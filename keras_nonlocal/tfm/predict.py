@@ -12,9 +12,8 @@ from official.core import task_factory
 from official.modeling import performance
 
 from keras_nonlocal import errors
-from keras_nonlocal.data.records import index
 from keras_nonlocal.tfm import train
-from keras_nonlocal.tfm.inputs import keyed, pixels, videos, views
+from keras_nonlocal.tfm.inputs import pixels, sources, videos, views
 from keras_nonlocal.tfm.tasks import answers
 
 SECONDS_A_LINE = 10
@@ -112,17 +111,11 @@ def predict(params: cfg.ExperimentConfig, model_dir: str, combine: str) -> Score
 
 def _count(data, records_from):
     try:
-        total = len(index.read(keyed.files(data.input_path)))
+        return len(sources.of(data))
     except errors.UserError as error:
         raise errors.UserError(
-            f"task.validation_data.input_path: {error} {records_from} writes records; --input_path names others."
+            f"task.validation_data: {error} {records_from} writes records; --input_path names others."
         ) from error
-    if not total:
-        raise errors.UserError(
-            f"task.validation_data.input_path {data.input_path!r} matches no record: write the records with "
-            f"{records_from}, or correct it in --input_path."
-        )
-    return total
 
 
 def _restored(task, params, checkpoint):

@@ -87,6 +87,19 @@ class VideoExamples(ExampleMaker):
             count = sum(1 for _ in _frames(item, video))
         return _additions(item, video, count)
 
+    def frames(self, item: LabelledVideo) -> tuple[np.ndarray, float]:
+        """The frames that a record of a video would hold, without JPEG, and how many there are a second.
+
+        Returns:
+          RGB uint8 (T, H, W, 3), and the rate, 0 where the file states none.
+
+        Raises:
+          VideoError: as `make`.
+        """
+        with self._open(item) as video:
+            shrunk = (_shrink(frame, self.short_side) for frame in _frames(item, video))
+            return np.stack([cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) for frame in shrunk]), video.frame_rate
+
     def file(self, item: LabelledVideo) -> str:
         """The video, or the tar that holds it."""
         return item.file
@@ -139,7 +152,7 @@ class VideoExamples(ExampleMaker):
         context = example.context.feature
         _set(context[features.LABEL_INDEX].int64_list, item.indices)
         _set(context[features.LABEL_NAME].bytes_list, [label.encode() for label in item.labels])
-        context[features.DATA_PATH].bytes_list.value.append(os.fsencode(self._data_path(item)))
+        context[features.DATA_PATH].bytes_list.value.append(self.data_path(item))
         if item.actions is not None:
             found = item.action_frames(len(frames), video.frame_rate)
             for number, name in enumerate((features.ACTION_INDEX, features.ACTION_FIRST, features.ACTION_LAST)):
@@ -151,11 +164,12 @@ class VideoExamples(ExampleMaker):
         # Features are a map: without an order the same video would give other bytes in another run.
         return example.SerializeToString(deterministic=True), len(frames)
 
-    def _data_path(self, item):
+    def data_path(self, item: LabelledVideo) -> bytes:
+        """What a record calls its video: the path in the folder or in the tars."""
         if item.stored:
-            return item.stored.path
+            return os.fsencode(item.stored.path)
         path = os.path.relpath(item.path, self.videos_dir)
-        return item.path if path.startswith(os.pardir) else path
+        return os.fsencode(item.path if path.startswith(os.pardir) else path)
 
 
 def encode_jpeg(frame: np.ndarray, quality: int = 95) -> bytes:

@@ -26,6 +26,11 @@ def decode_video(encoded: tf.Tensor) -> tf.Tensor:
     return _op()(encoded, 0)
 
 
+def check() -> None:
+    """Raises what decode_video would if it cannot decode anything here."""
+    _op()
+
+
 def _op():
     with errors.needs_extra("io"):
         import tensorflow_io

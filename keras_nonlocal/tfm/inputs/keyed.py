@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import re
 from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -94,8 +95,18 @@ def seed_of(seed: int, number: tf.Tensor) -> tf.Tensor:
     return tf.stack([tf.constant(seed, tf.int64), number])
 
 
+class Source(Protocol):
+    """Where examples come from: there are so many, and each is read by its number, whatever it is then."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, number: tf.Tensor) -> Any:
+        """What an example is made of, tensors; called while a graph is traced, with a () int64."""
+
+
 def dataset(
     params: cfg.DataConfig,
+    source: Source,
     parse: Callable,
     context: tf.distribute.InputContext | None = None,
     first_step: int = 0,
@@ -104,9 +115,10 @@ def dataset(
     """Batches of examples for each replica of a pipeline: for training without an end, for tests once and in order.
 
     Args:
-      params: input_path, global_batch_size, is_training, seed, cache and the like. A global batch that the records of a
-        test do not fill is left out with `drop_remainder`, otherwise its rows go to the first replicas.
-      parse: function of a record and of its seed, (2,) int64, that makes the example.
+      params: global_batch_size, is_training, seed and the like. A global batch that the examples of a test do not fill
+        is left out with `drop_remainder`, otherwise its rows go to the first replicas.
+      source: of the examples, such as RecordFiles.
+      parse: function of what the source reads and of its seed, (2,) int64, that makes the example.
       context: which pipeline this is. Default: the only one.
       first_step: where training begins. Default 0.
       postprocess: function of a batch. Default none.
@@ -115,23 +127,18 @@ def dataset(
       A tf.data.Dataset.
 
     Raises:
-      UserError: for files that are missing, damaged or empty, and for a batch that does not divide among the replicas.
+      UserError: for a batch that does not divide among the replicas.
     """
     share = Share.of(params.global_batch_size, context)
     seed = params.seed or 0
-    records = index.read(files(params.input_path))
-    count = len(records)
-    if not count:
-        raise errors.UserError(f"the files of input_path hold no record. Received: input_path={params.input_path!r}")
-
+    count = len(source)
     if params.is_training:
         numbers = share.numbers(first_step)
     else:
         numbers = share.numbers(0).take(share.rows_of(count, params.drop_remainder))
-    record = _kept(records) if params.cache else _read(records)
 
     def numbered(number):
-        return number, record(shuffled(number, count, seed) if params.is_training else number)
+        return number, source.read(shuffled(number, count, seed) if params.is_training else number)
 
     def example(number, data):
         return parse(data, seed_of(seed, number))
@@ -168,7 +175,7 @@ def damaged_file(input_path: str | list[str], error: tf.errors.DataLossError) ->
     at = int(place[1]) - index.HEADER_BYTES if place else -1
     for number in np.flatnonzero(records.offset == at):
         try:
-            _read(records)(number)
+            _record(records, number)
         except tf.errors.DataLossError:
             return records.files[records.file[number]]
     return None
@@ -193,33 +200,51 @@ def files(input_path: str | list[str]) -> list[str]:
     return paths
 
 
-def _read(records):
-    """A function that reads a record from its file."""
-    files = tf.constant(records.files)
-    spec = tf.TensorSpec([], tf.string)
+class RecordFiles:
+    """The records of TFRecord files.
 
-    def record(number):
-        file = tf.gather(files, tf.gather(records.file, number))
-        size = tf.gather(records.length, number) + index.HEADER_BYTES + index.FOOTER_BYTES
-        # The public TFRecordDataset begins at the first byte of a file.
-        variant = tf.raw_ops.TFRecordDatasetV2(
-            filenames=file[tf.newaxis],
-            compression_type="",
-            buffer_size=tf.minimum(size, BUFFER_BYTES),
-            byte_offsets=tf.gather(records.offset, number)[tf.newaxis],
-        )
-        return tf.data.experimental.from_variant(variant, spec).take(1).get_single_element()
+    Args:
+      input_path: patterns of the files.
+      cache: keep all records in memory. Default False.
 
-    return record
+    Raises:
+      UserError: for files that are missing, damaged or empty.
+    """
+
+    def __init__(self, input_path: str | list[str], cache: bool = False):
+        self._index = index.read(files(input_path))
+        if not len(self._index):
+            raise errors.UserError(f"the files of input_path hold no record. Received: input_path={input_path!r}")
+        self._kept = _all(self._index) if cache else None
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def read(self, number: tf.Tensor) -> tf.Tensor:
+        """A record, () string."""
+        return _record(self._index, number) if self._kept is None else tf.gather(self._kept, number)
 
 
-def _kept(records):
-    """A function that takes a record from memory, where all of them are."""
+def _record(records, number):
+    """Reads a record from its place in its file."""
+    file = tf.gather(tf.constant(records.files), tf.gather(records.file, number))
+    size = tf.gather(records.length, number) + index.HEADER_BYTES + index.FOOTER_BYTES
+    # The public TFRecordDataset begins at the first byte of a file.
+    variant = tf.raw_ops.TFRecordDatasetV2(
+        filenames=file[tf.newaxis],
+        compression_type="",
+        buffer_size=tf.minimum(size, BUFFER_BYTES),
+        byte_offsets=tf.gather(records.offset, number)[tf.newaxis],
+    )
+    return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string)).take(1).get_single_element()
+
+
+def _all(records):
+    """All records, (N,) string."""
     data = []
     for path in records.files:
         try:
             data.extend(tf.data.TFRecordDataset(path).as_numpy_iterator())
         except tf.errors.DataLossError as error:
             raise errors.UserError(f"{path} is damaged ({errors.first_line(error)}): write it again.") from error
-    data = tf.constant(data)
-    return lambda number: tf.gather(data, number)
+    return tf.constant(data)

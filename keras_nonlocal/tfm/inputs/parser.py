@@ -13,12 +13,19 @@ LABEL_COUNT_ERROR = "a clip has to have one label"
 SEED = "seed"
 
 
-def decoder(params):
-    """tfm's decoder of a record, which also reads when the actions of a video happen."""
+def decoder(params, *context):
+    """The function from what a source reads to decoded tensors: tfm's, which also reads when actions happen.
+
+    Args:
+      params: DataConfig.
+      *context: names of more strings to read from records; videos that are decoded already have all.
+    """
     found = video_input.Decoder(params.image_field_key, params.label_field_key)
     for name in (features.ACTION_INDEX, features.ACTION_FIRST, features.ACTION_LAST):
         found.add_context(name, tf.io.VarLenFeature(tf.int64))
-    return found
+    for name in context:
+        found.add_context(name, tf.io.FixedLenFeature([], tf.string, ""))
+    return lambda data: data if isinstance(data, dict) else found.decode(data)
 
 
 class Parser(video_input.Parser):
@@ -38,7 +45,7 @@ class Parser(video_input.Parser):
     def _parse_train_data(self, decoded_tensors):
         frames, seeds = decoded_tensors[self._image_key], clips.Seeds.of(decoded_tensors[SEED])
         with at_least_one(frames):
-            length = tf.size(frames)
+            length = tf.shape(frames)[0]
         clip = (length, self._num_frames, self._stride)
         start = clips.sample_start(*clip, self._outside_frames, seeds.start)
         frames = tf.gather(frames, clips.frame_numbers(start, *clip, self._outside_frames))

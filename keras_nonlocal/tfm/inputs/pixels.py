@@ -70,6 +70,11 @@ def decode_frame(encoded, short_side):
 
 
 def decode_frames(encoded, short_side):
-    """decode_frame for all frames of a clip, (T,) to (T, H, W, 3): no more than a few at a time in their own size."""
+    """decode_frame for all frames of a clip, (T,) to (T, H, W, 3): no more than a few at a time in their own size.
+
+    Frames that are pixels already, (T, H, W, 3) uint8, are resized.
+    """
+    if encoded.dtype == tf.uint8:
+        return preprocess_ops_3d.resize_smallest(encoded, short_side)
     pixels = tf.TensorSpec([None, None, 3], tf.uint8)
     return tf.map_fn(lambda frame: decode_frame(frame, short_side), encoded, fn_output_signature=pixels)

@@ -3,7 +3,7 @@
 from official.vision.configs import video_classification as tfm_configs
 
 from keras_nonlocal import errors
-from keras_nonlocal.tfm.inputs import clips
+from keras_nonlocal.tfm.inputs import clips, video_files
 
 _AUGMENTATION = "clips are augmented as in the paper: by scale, crop and mirroring"
 _ORDER = "each epoch reads the records in an order of its own, whatever file they are in"
@@ -26,7 +26,6 @@ REFUSED = {
     "audio_feature_shape": _AUDIO,
     "data_format": "the networks take channels last",
     "input_image_format": "records hold JPEG images",
-    "file_type": "clips are read from TFRecord files",
     "compressed_input": "a record is read from its place in the file, which a compressed file does not have",
     "tfds_name": _TFDS,
     "tfds_split": _TFDS,
@@ -44,7 +43,14 @@ REFUSED = {
     "trainer_id": _SERVICE,
 }
 # Notes for people, which nothing reads in tfm either; and the size of a buffer, which a whole order does not need.
-UNREAD = ("name", "split", "variant_name", "num_examples", "shuffle_buffer_size")
+UNREAD = ("name", "variant_name", "num_examples", "shuffle_buffer_size")
+# What says where videos are that are read without records.
+OF_VIDEOS = ("videos", "labels", "split", "list_format", "video_decoder")
+CHOICES = {
+    "file_type": ("tfrecord", "video"),
+    "outside_frames": clips.OUTSIDE_FRAMES,
+    "scale_sampling": clips.SCALE_SAMPLING,
+}
 
 
 def check(params: tfm_configs.DataConfig) -> None:
@@ -73,7 +79,8 @@ def check(params: tfm_configs.DataConfig) -> None:
         refuse("input_path", "must be a pattern of files or a list of them, for data sets are not mixed")
     if params.is_multilabel and not params.one_hot:
         refuse("one_hot", "must be left at True, for a clip is of any number of classes")
-    for name, choices in (("outside_frames", clips.OUTSIDE_FRAMES), ("scale_sampling", clips.SCALE_SAMPLING)):
+    _check_videos(params, refuse)
+    for name, choices in CHOICES.items():
         if getattr(params, name) not in choices:
             refuse(name, f"must be one of {', '.join(choices)}")
     if len(params.feature_shape) != 4 or params.feature_shape[3] != 3:
@@ -86,3 +93,20 @@ def check(params: tfm_configs.DataConfig) -> None:
             refuse("min_image_size", f"must be at least {max(height, width)}, for crops are {height} x {width}")
         if params.max_image_size < params.min_image_size:
             refuse("max_image_size", f"must be at least min_image_size, {params.min_image_size}")
+
+
+def _check_videos(params, refuse):
+    if params.file_type != "video":
+        default = type(params)()
+        for name in OF_VIDEOS:
+            # What tfm's experiments call their part is a note.
+            if name != "split" and getattr(params, name) != getattr(default, name):
+                refuse(name, "is for videos that are read without records: set file_type: video, or leave it out")
+        return
+    for name in ("videos", "labels"):
+        if not getattr(params, name):
+            refuse(name, "must be given with file_type: video")
+    if params.video_decoder not in video_files.DECODERS:
+        refuse("video_decoder", f"must be one of {', '.join(video_files.DECODERS)}")
+    if params.cache:
+        refuse("cache", "must be left at False with file_type: video, whose pixels would fill the memory")

@@ -13,13 +13,6 @@ NAME_BYTES = 1024
 NAME_ERROR = "the name of a video"
 
 
-def decoder(params):
-    """The parser's decoder of a record, which also reads the name of the video."""
-    found = parser.decoder(params)
-    found.add_context(features.DATA_PATH, tf.io.FixedLenFeature([], tf.string, ""))
-    return found
-
-
 class Parser(parser.Parser):
     """As that of validations, with the name of the video, and with pixels as they are: a quarter of the memory."""
 

@@ -13,10 +13,10 @@ from official.vision.dataloaders import video_input
 from official.vision.modeling.backbones import factory
 from official.vision.tasks import video_classification
 
-from keras_nonlocal import errors
+from keras_nonlocal import errors, features
 from keras_nonlocal.tfm import dropout, video_classifier, warm_start
 from keras_nonlocal.tfm.backbones import configs
-from keras_nonlocal.tfm.inputs import keyed, parser, pixels, settings, videos, views
+from keras_nonlocal.tfm.inputs import keyed, parser, pixels, sources, video_files, videos, views
 from keras_nonlocal.tfm.tasks import answers, sliding
 
 
@@ -43,6 +43,11 @@ class DataConfig(tfm_configs.DataConfig):
       random_flip: mirror half of the training clips.
       outside_frames: what a training clip shows of a video that is shorter: it starts over ("wrap", as the official
         code), or its first and last frame stand still ("clamp", as SlowFast's for Charades).
+      videos: the folder or tars of videos that are read without records, with `file_type: video`; input_path is their
+        list then, as keras-nonlocal prepare_videos takes it, and `split` picks its rows.
+      labels: file of class names for these, one a line.
+      list_format: of the list; None sees which it is.
+      video_decoder: "opencv", or "ffmpeg" for tensorflow-io's.
       test_starts: where test clips start, "spread" or "wrapped"; see keras_nonlocal.tfm.inputs.views.
     """
 
@@ -52,6 +57,10 @@ class DataConfig(tfm_configs.DataConfig):
     random_flip: bool = True
     outside_frames: str = "wrap"
     test_starts: str = "spread"
+    videos: str = ""
+    labels: str = ""
+    list_format: str | None = None
+    video_decoder: str = "opencv"
 
 
 @dataclasses.dataclass
@@ -110,11 +119,11 @@ class VideoClassificationTask(video_classification.VideoClassificationTask):
         model.backbone(features["image"], training=True)
 
     def build_inputs(self, params, input_context=None):
-        settings.check(params)
-        decode = parser.decoder(params).decode
+        source, decode = sources.of(params), parser.decoder(params)
         parse = parser.Parser(params, params.image_field_key, params.label_field_key).parse_fn(params.is_training)
         return keyed.dataset(
             params,
+            source,
             lambda record, seed: parse({**decode(record), parser.SEED: seed}),
             input_context,
             self.first_step,
@@ -123,10 +132,9 @@ class VideoClassificationTask(video_classification.VideoClassificationTask):
 
     def build_test_inputs(self, params, input_context=None):
         """Every video once, in all its views as pixels and with its name."""
-        settings.check(params)
-        decode = videos.decoder(params).decode
+        source, decode = sources.of(params), parser.decoder(params, features.DATA_PATH)
         parse = videos.Parser(params, params.image_field_key, params.label_field_key).parse_fn(False)
-        return keyed.dataset(params, lambda record, _: parse(decode(record)), input_context)
+        return keyed.dataset(params, source, lambda record, _: parse(decode(record)), input_context)
 
     def build_test_model(self, model):
         """The network of a test, from normalized clips to scores, with the weights of one that trains."""
@@ -193,6 +201,8 @@ class VideoClassificationAnswers(answers.Answers):
                 f"task.*_data.is_multilabel is off, but in the records {found}: use an experiment of several "
                 "labels, such as the paper's of Charades, or other records."
             )
+        if video_files.VIDEO_ERROR in error.message:
+            return error.message.partition(f"{video_files.VIDEO_ERROR}: ")[2].partition("\n")[0]
         for words in (pixels.FRAME_ERROR, "Invalid JPEG data"):
             if words in error.message:
                 return (
