@@ -315,9 +315,8 @@ def test_a_bad_csv_is_named(make, text, says):
 
 def test_unknown_split_names_those_there_are(make):
     text = "path,label,split\na.mp4,x,train\nb.mp4,x,validate\nc.mp4,x,train\n"
-    refused(
-        make, text, "a.mp4", split="test", says="no row of split 'test'; its splits are train (2 rows), validate (1"
-    )
+    refused(make, text, "a.mp4", split="test", says="no row of split 'test'; its splits are train (2 rows), validate")
+    refused(make, "path,label,split\na.mp4,x\n", "a.mp4", split="test", says="'test'; its splits are  (1 rows)")
 
 
 def test_unknown_labels_name_their_row(make):

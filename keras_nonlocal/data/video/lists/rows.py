@@ -105,7 +105,11 @@ def of_csv(path, text, columns, without_label=None):
                 f"list {path}, line {line}, has {len(cells)} cells and there are {len(found)} columns; put what holds "
                 "a comma in double quotes"
             )
-    return [Row(f"list {path}, line {line}", line, dict(zip(found, cells, strict=False))) for line, cells in rows]
+    empty = dict.fromkeys(found, "")  # Rows may end before their last columns.
+    return [
+        Row(f"list {path}, line {line}", line, {**empty, **dict(zip(found, cells, strict=False))})
+        for line, cells in rows
+    ]
 
 
 def seconds(where, what, text, largest):
