@@ -127,13 +127,15 @@ def dataset(
         numbers = share.numbers(first_step)
     else:
         numbers = share.numbers(0).take(share.rows_of(count, params.drop_remainder))
-    record = _kept(records) if params.cache else _read(records)
 
-    def numbered(number):
-        return number, record(shuffled(number, count, seed) if params.is_training else number)
+    def record_of(number):
+        return shuffled(number, count, seed) if params.is_training else number
 
-    def example(number, data):
-        return parse(data, seed_of(seed, number))
+    if params.cache:
+        kept = _kept(records, parse, seed)
+        examples = numbers.map(lambda number: kept(record_of(number)), num_parallel_calls=tf.data.AUTOTUNE)
+    else:
+        examples = _examples(numbers, record_of, records, parse, seed)
 
     options = tf.data.Options()
     options.deterministic = True
@@ -141,12 +143,7 @@ def dataset(
         options.autotune.autotune_algorithm = tf.data.experimental.AutotuneAlgorithm[params.autotune_algorithm]
     if params.ram_budget:
         options.autotune.ram_budget = params.ram_budget * 2**30
-    # Reading waits and parsing works: each has its own number of calls at a time.
-    batches = (
-        numbers.map(numbered, num_parallel_calls=tf.data.AUTOTUNE)
-        .map(example, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(share.replica_batch_size, drop_remainder=params.is_training or params.drop_remainder)
-    )
+    batches = examples.batch(share.replica_batch_size, drop_remainder=params.is_training or params.drop_remainder)
     if postprocess:
         batches = batches.map(postprocess, num_parallel_calls=tf.data.AUTOTUNE)
     return batches.with_options(options).prefetch(params.prefetch_buffer_size or tf.data.AUTOTUNE)
@@ -201,13 +198,16 @@ def _read(records):
     return record
 
 
-def _kept(records):
-    """A function that takes a record from memory, where all of them are."""
-    data = []
-    for path in records.files:
-        try:
-            data.extend(tf.data.TFRecordDataset(path).as_numpy_iterator())
-        except tf.errors.DataLossError as error:
-            raise errors.UserError(f"{path} is damaged ({errors.first_line(error)}): write it again.") from error
-    data = tf.constant(data)
-    return lambda number: tf.gather(data, number)
+def _examples(numbers, record_of, records, parse, seed):
+    """Those of these numbers, read from the files."""
+    read = _read(records)
+    # Reading waits and parsing works: each has its own number of calls at a time.
+    data = numbers.map(lambda number: (number, read(record_of(number))), num_parallel_calls=tf.data.AUTOTUNE)
+    return data.map(lambda number, record: parse(record, seed_of(seed, number)), num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _kept(records, parse, seed):
+    """A function that takes the example of a record from memory, where all of them are, made once."""
+    numbers = tf.data.Dataset.range(len(records))
+    examples = _examples(numbers, lambda number: number, records, parse, seed).batch(len(records)).get_single_element()
+    return lambda number: tf.nest.map_structure(lambda values: tf.gather(values, number), examples)

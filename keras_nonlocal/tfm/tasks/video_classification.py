@@ -79,13 +79,18 @@ class VideoClassificationTask(video_classification.VideoClassificationTask):
         settings.check(params)
         decode = parser.decoder(params).decode
         parse = parser.Parser(params, params.image_field_key, params.label_field_key).parse_fn(params.is_training)
-        return keyed.dataset(
-            params,
-            lambda record, seed: parse({**decode(record), parser.SEED: seed}),
-            input_context,
-            self.first_step,
-            video_input.PostBatchProcessor(params),
-        )
+        try:
+            return keyed.dataset(
+                params,
+                lambda record, seed: parse({**decode(record), parser.SEED: seed}),
+                input_context,
+                self.first_step,
+                video_input.PostBatchProcessor(params),
+            )
+        except tf.errors.OpError as error:  # of `cache`, which reads at once
+            if message := answers.of(self.task_config).explain(error):
+                raise errors.UserError(message) from error
+            raise
 
     def build_metrics(self, training=True):
         metrics = super().build_metrics(training)
