@@ -361,9 +361,10 @@ def test_records_that_are_none_are_explained(data):
         task_factory.get_task(task).build_inputs(task.train_data)
 
 
-def test_a_damaged_record_is_named(tmp_path):
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_damaged_record_is_named(tmp_path, cache):
     path = tmp_path / "bad.tfrecord"
-    settings = overrides(tmp_path, **_bad_record(path))
+    settings = overrides(tmp_path, **_bad_record(path), **{"task.train_data.cache": cache})
     content = bytearray(path.read_bytes())
     content[-10] ^= 1
     path.write_bytes(content)

@@ -137,11 +137,14 @@ def dataset(
     else:
         numbers = share.numbers(0).take(share.rows_of(count, params.drop_remainder))
 
-    def numbered(number):
-        return number, source.read(shuffled(number, count, seed) if params.is_training else number)
+    def place_of(number):
+        return shuffled(number, count, seed) if params.is_training else number
 
-    def example(number, data):
-        return parse(data, seed_of(seed, number))
+    if params.cache:
+        kept = _kept(source, parse, seed)
+        examples = numbers.map(lambda number: kept(place_of(number)), num_parallel_calls=tf.data.AUTOTUNE)
+    else:
+        examples = _examples(numbers, place_of, source, parse, seed)
 
     options = tf.data.Options()
     options.deterministic = True
@@ -149,12 +152,7 @@ def dataset(
         options.autotune.autotune_algorithm = tf.data.experimental.AutotuneAlgorithm[params.autotune_algorithm]
     if params.ram_budget:
         options.autotune.ram_budget = params.ram_budget * 2**30
-    # Reading waits and parsing works: each has its own number of calls at a time.
-    batches = (
-        numbers.map(numbered, num_parallel_calls=tf.data.AUTOTUNE)
-        .map(example, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(share.replica_batch_size, drop_remainder=params.is_training or params.drop_remainder)
-    )
+    batches = examples.batch(share.replica_batch_size, drop_remainder=params.is_training or params.drop_remainder)
     if postprocess:
         batches = batches.map(postprocess, num_parallel_calls=tf.data.AUTOTUNE)
     return batches.with_options(options).prefetch(params.prefetch_buffer_size or tf.data.AUTOTUNE)
@@ -205,24 +203,22 @@ class RecordFiles:
 
     Args:
       input_path: patterns of the files.
-      cache: keep all records in memory. Default False.
 
     Raises:
       UserError: for files that are missing, damaged or empty.
     """
 
-    def __init__(self, input_path: str | list[str], cache: bool = False):
+    def __init__(self, input_path: str | list[str]):
         self._index = index.read(files(input_path))
         if not len(self._index):
             raise errors.UserError(f"the files of input_path hold no record. Received: input_path={input_path!r}")
-        self._kept = _all(self._index) if cache else None
 
     def __len__(self) -> int:
         return len(self._index)
 
     def read(self, number: tf.Tensor) -> tf.Tensor:
         """A record, () string."""
-        return _record(self._index, number) if self._kept is None else tf.gather(self._kept, number)
+        return _record(self._index, number)
 
 
 def _record(records, number):
@@ -239,12 +235,15 @@ def _record(records, number):
     return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string)).take(1).get_single_element()
 
 
-def _all(records):
-    """All records, (N,) string."""
-    data = []
-    for path in records.files:
-        try:
-            data.extend(tf.data.TFRecordDataset(path).as_numpy_iterator())
-        except tf.errors.DataLossError as error:
-            raise errors.UserError(f"{path} is damaged ({errors.first_line(error)}): write it again.") from error
-    return tf.constant(data)
+def _examples(numbers, place_of, source, parse, seed):
+    """Those of these numbers, read where the source has them."""
+    # Reading waits and parsing works: each has its own number of calls at a time.
+    data = numbers.map(lambda number: (number, source.read(place_of(number))), num_parallel_calls=tf.data.AUTOTUNE)
+    return data.map(lambda number, data: parse(data, seed_of(seed, number)), num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _kept(source, parse, seed):
+    """A function that takes an example of the source from memory, where all of them are, made once."""
+    numbers = tf.data.Dataset.range(len(source))
+    examples = _examples(numbers, lambda number: number, source, parse, seed).batch(len(source)).get_single_element()
+    return lambda number: tf.nest.map_structure(lambda values: tf.gather(values, number), examples)

@@ -12,4 +12,4 @@ def of(params) -> keyed.Source:
     settings.check(params)
     if params.file_type == "video":
         return video_files.VideoFiles(params)
-    return keyed.RecordFiles(params.input_path, params.cache)
+    return keyed.RecordFiles(params.input_path)

@@ -121,14 +121,19 @@ class VideoClassificationTask(video_classification.VideoClassificationTask):
     def build_inputs(self, params, input_context=None):
         source, decode = sources.of(params), parser.decoder(params)
         parse = parser.Parser(params, params.image_field_key, params.label_field_key).parse_fn(params.is_training)
-        return keyed.dataset(
-            params,
-            source,
-            lambda record, seed: parse({**decode(record), parser.SEED: seed}),
-            input_context,
-            self.first_step,
-            video_input.PostBatchProcessor(params),
-        )
+        try:
+            return keyed.dataset(
+                params,
+                source,
+                lambda record, seed: parse({**decode(record), parser.SEED: seed}),
+                input_context,
+                self.first_step,
+                video_input.PostBatchProcessor(params),
+            )
+        except tf.errors.OpError as error:  # of `cache`, which reads at once
+            if message := answers.of(self.task_config).explain(error):
+                raise errors.UserError(message) from error
+            raise
 
     def build_test_inputs(self, params, input_context=None):
         """Every video once, in all its views as pixels and with its name."""
