@@ -186,7 +186,8 @@ RECIPES = {
         falls=(150_000, 300_000),
         note=_TEST,
         start="Starts from the 32-frame network without non-local blocks, as the official code does. The paper says "
-        "from the corresponding one: for that set task.init_checkpoint to its run and init_checkpoint_modules: backbone.",
+        "from the corresponding one: for that set task.init_checkpoint to its run and init_checkpoint_modules: "
+        "backbone.",
         frames=128,
         stride=1,
         norm_frozen=True,
