@@ -1,4 +1,4 @@
-"""keras-nonlocal commands in processes that start at once: forks of one that has imported TensorFlow but not used it.
+"""keras-nonlocal commands in processes that start at once: forked from one that has imported TensorFlow, not used it.
 
 A command's process has nothing of an earlier one's but the files: killing it loses all that a killed command loses,
 without the seconds of importing TensorFlow for each.

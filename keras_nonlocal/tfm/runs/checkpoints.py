@@ -29,13 +29,13 @@ def newest(model_dir: str, say: Callable[[str], None], set_aside: bool = False) 
     Raises:
       UserError: if there are some and none can be read.
     """
-    paths = _newest_first(model_dir)
+    paths, are_named = _newest_first(model_dir)
     for index, path in enumerate(paths):
         reason = damage(path)
         if reason is None:
-            if set_aside and index:
+            if set_aside and (index or not are_named):
                 # Before the files move: a process killed in between leaves names that have files.
-                _name_only(model_dir, paths[index:])
+                _name_only(model_dir, [each for each in paths[index:] if tf.io.gfile.exists(f"{each}.index")])
                 for each in paths[:index]:
                     _set_aside(each)
             return path
@@ -51,15 +51,18 @@ def newest(model_dir: str, say: Callable[[str], None], set_aside: bool = False) 
 
 
 def _newest_first(model_dir):
-    # get_checkpoint_state says of a damaged file that it would be ignored, and ignores it.
-    state = tf.train.get_checkpoint_state(model_dir)
+    """The paths of checkpoints, and whether the folder's own file names them."""
+    try:
+        state = tf.train.get_checkpoint_state(model_dir)
+    except ValueError:  # an empty file
+        state = None
     if state and state.model_checkpoint_path:
         others = [path for path in state.all_model_checkpoint_paths if path != state.model_checkpoint_path]
-        return [state.model_checkpoint_path, *reversed(others)]
+        return [state.model_checkpoint_path, *reversed(others)], True
     # Without the file that names them the run would start over in silence.
     found = [path.removesuffix(".index") for path in tf.io.gfile.glob(os.path.join(model_dir, "*ckpt-*.index"))]
     found = [path for path in found if not os.path.basename(path).startswith(DAMAGED)]
-    return sorted(found, key=lambda path: int(re.search(r"-(\d+)$", path)[1]), reverse=True)
+    return sorted(found, key=lambda path: int(re.search(r"-(\d+)$", path)[1]), reverse=True), False
 
 
 def damage(path: str) -> str | None:
@@ -76,12 +79,14 @@ def damage(path: str) -> str | None:
 
 
 def _name_only(model_dir, newest_first):
-    tf.compat.v1.train.update_checkpoint_state(
-        model_dir,
-        newest_first[0],
-        all_model_checkpoint_paths=newest_first[::-1],
-        save_relative_paths=True,
-    )
+    """Writes what a CheckpointManager reads, with times later than the one up to which it keeps all for good."""
+    names = [os.path.basename(path) for path in reversed(newest_first)]
+    times = [tf.io.gfile.stat(f"{path}.index").mtime_nsec / 1e9 for path in reversed(newest_first)]
+    lines = [f'model_checkpoint_path: "{names[-1]}"']
+    lines += [f'all_model_checkpoint_paths: "{name}"' for name in names]
+    lines += [f"all_model_checkpoint_timestamps: {time!r}" for time in times]
+    lines += [f"last_preserved_timestamp: {min(times) - 1!r}"]
+    folder.write_text(os.path.join(model_dir, "checkpoint"), "\n".join(lines) + "\n")
 
 
 def _set_aside(path):
