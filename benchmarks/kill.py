@@ -157,7 +157,8 @@ def learned(folder):
     import tensorflow as tf
 
     reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(folder)))
-    names = [name for name in reader.get_variable_to_shape_map() if name.startswith(("model", "optimizer", "global"))]
+    # All but the graph of objects and the count of savings; the backbone's have a root of their own.
+    names = [name for name in reader.get_variable_to_shape_map() if not name.startswith(("_CHECK", "save_counter"))]
     return {name: reader.get_tensor(name).tobytes() for name in names}
 
 
