@@ -40,12 +40,12 @@ STILL, DARK = "still", "dark"
 LABELS = sorted([STILL, *MOVES])
 ACTIONS = [*MOVES, DARK]
 ORDER_BLIND = 4 / 7
-FRAMES = 24
+FRAMES = 40
 LONG_FRAMES = 60
 ACTION_FRAMES = (15, 30)
 SPEED = (0.6, 1.2)  # pixels of the clip a frame
 ZOOM = (0.012, 0.02)  # of the logarithm of the window's size, a frame
-WINDOW = (56, 80)  # pixels of the footage, the largest height a window has in a clip
+WINDOW = (48, 70)  # pixels of the footage, the largest height a window has in a clip
 BRIGHTNESS = 0.35  # of what is dark
 
 

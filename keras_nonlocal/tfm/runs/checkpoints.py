@@ -78,6 +78,25 @@ def damage(path: str) -> str | None:
     return None
 
 
+def differing(path: str, other: str) -> tuple[list[str], int]:
+    """What two checkpoints of one training hold that is not the same bit for bit, and how many tensors they hold.
+
+    Args:
+      path: of one, without ending.
+      other: of the other.
+
+    Returns:
+      The names, of weights, of what the optimizer keeps, or of the step, sorted; and the number of all such names.
+    """
+    readers = [tf.train.load_checkpoint(each) for each in (path, other)]
+    names = {name for reader in readers for name in reader.get_variable_to_shape_map()}
+    names = sorted(name for name in names if name.startswith(("model/", "optimizer/", "global_step/")))
+    held = [
+        {name: reader.get_tensor(name).tobytes() for name in names if reader.has_tensor(name)} for reader in readers
+    ]
+    return [name for name in names if held[0].get(name) != held[1].get(name)], len(names)
+
+
 def _name_only(model_dir, newest_first):
     """Writes what a CheckpointManager reads, with times later than the one up to which it keeps all for good."""
     names = [os.path.basename(path) for path in reversed(newest_first)]
