@@ -138,6 +138,8 @@ def write(out: str | os.PathLike, single: dict[str, int], several: dict[str, int
     rows = []
     with tqdm.tqdm(total=sum(single.values()) + sum(several.values()), unit="video", desc="composing") as progress:
         for number, split in enumerate(MOMENTS):
+            if not single.get(split) and not several.get(split):
+                continue
             footage = load_footage(split)
             rng = np.random.default_rng([number, seed if split == "train" else 0])
             for index in range(single.get(split, 0)):
