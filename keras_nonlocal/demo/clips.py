@@ -39,7 +39,6 @@ EARLY, LATE = range(4, 7), range(11, 14)
 CEILING = 0.75
 # The footage is darkened to this part: a white digit on a white sky could not be told by anyone.
 BRIGHTNESS = 0.5
-MINIMAL_BYTES = 500  # what the smallest MP4 of a few frames takes
 FOOTAGE_HEIGHT = 144  # pixels
 # Pieces of footage: file, and the part of its length. No piece is in two splits.
 FOOTAGE = {
@@ -199,8 +198,18 @@ def write_mp4(path: pathlib.Path, frames: np.ndarray) -> None:
         video.write(frame[..., ::-1])  # RGB -> BGR
     video.release()
     # OpenCV says nothing of a full disk.
-    if not path.exists() or path.stat().st_size < MINIMAL_BYTES:
+    if not path.exists() or not _is_whole(path.read_bytes()):
+        path.unlink(missing_ok=True)
         raise errors.UserError(f"{path} could not be written: make room on the disk, or choose another folder.")
+
+
+def _is_whole(mp4):
+    """Whether the boxes of an MP4 file fill it, and the one that says where frames are is there: it is written last."""
+    at, kinds = 0, set()
+    while at + 8 <= len(mp4) and (size := int.from_bytes(mp4[at : at + 4], "big")) >= 8:
+        kinds.add(mp4[at + 4 : at + 8])
+        at += size
+    return at == len(mp4) and b"moov" in kinds
 
 
 def _write_list(path, rows):
