@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # oneDNN's kernels, off by default on CPUs without AVX-512
+
 
 class Zygote:
     """A context in which commands can be started, one at a time.

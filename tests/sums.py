@@ -18,13 +18,11 @@ class SumsConfig(cfg.TaskConfig):
 
     Args:
       seconds: that a training batch takes to be read.
-      working: seconds that a training step takes.
       bad_step: the step whose numbers are not finite.
       explosion: what they are multiplied by instead, if it is not 0.
     """
 
     seconds: float = 0.0
-    working: float = 0.0
     bad_step: int = -1
     explosion: float = 0.0
 
@@ -58,8 +56,6 @@ class SumsTask(base_task.Task):
         return steps.map(batch)
 
     def build_losses(self, labels, model_outputs, aux_losses=None):
-        if self.task_config.working:
-            tf.py_function(lambda: time.sleep(self.task_config.working), [], [])
         return tf.reduce_mean((labels - model_outputs) ** 2)
 
     def validation_step(self, inputs, model, metrics=None):

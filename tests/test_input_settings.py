@@ -15,7 +15,7 @@ FOLLOWED = {
     "input_path", "global_batch_size", "is_training", "drop_remainder", "cache", "seed", "deterministic",
     "prefetch_buffer_size", "autotune_algorithm", "ram_budget", "feature_shape", "temporal_stride", "num_test_clips",
     "num_test_crops", "num_classes", "dtype", "label_dtype", "one_hot", "min_image_size", "is_multilabel",
-    "image_field_key", "label_field_key",
+    "image_field_key", "label_field_key", "file_type", "split",
 }  # fmt: skip
 OTHER_VALUES = {
     "aug_type": common.Augmentation(type="randaug"),

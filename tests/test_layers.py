@@ -315,6 +315,24 @@ def test_examples_do_not_see_each_other(flavour, rank, form):
 # --- masks -------------------------------------------------------------------------------------------------------
 
 
+def test_a_pooled_window_of_padding_overflows_nothing(flavour):
+    """The least number would, times a weight of 3: minus infinity, and times an attention of 0 no number at all."""
+    three = blocks.FLAVOURS[flavour].keras.initializers.Constant(3.0)
+    layer = blocks.make(flavour, 1, pool_size=2, kernel_initializer=three, norm=None)
+    x = np.ones((1, 6, 2), "float32")
+    mask = np.array([[True, True, True, True, False, False]])
+    np.testing.assert_allclose(layer(x, mask=mask)[:, :4], layer(x[:, :4]), rtol=1e-6)
+
+
+def test_a_numpy_mask_is_passed_on_in_a_graph(flavour):
+    layer, _ = blocks.make_random(flavour, 1)
+    x = blocks.inputs(1).astype("float32")
+    mask = np.arange(x.shape[1])[None] < 4
+    mask = np.repeat(mask, len(x), axis=0)
+    in_graph = tf.function(lambda inputs: layer(inputs, mask=mask))(x)
+    blocks.close(in_graph, layer(x, mask=mask), FLOAT32)
+
+
 @covering.parametrize(flavour=blocks.FLAVOURS, form=FORMS, before=(True, False), training=(False, True))
 def test_padding_can_hold_anything(flavour, form, before, training):
     """NaN and Inf where the mask is False change no value and no gradient where it is True."""

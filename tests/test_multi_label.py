@@ -79,8 +79,9 @@ def test_a_clip_has_the_classes_of_the_frames_it_spans(task, outside):
 @pytest.mark.parametrize("labels", [[], [1, 2]])
 def test_one_label_is_one_label(task, labels):
     data = task.task_config.train_data.replace(is_multilabel=False)
+    one = record(labels)
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
-        tf.function(parsed)(data, record(labels))
+        tf.function(lambda: parsed(data, one))()
     message = answers.of(task.task_config).explain(caught.value)
     assert f"is_multilabel is off, but in the records a clip has to have one label, not {len(labels)}: use" in message
 

@@ -239,3 +239,20 @@ def test_a_block_without_a_bias_cannot_take_the_norm(short_clips):
 def test_the_recipe_of_the_demo_has_no_precise_norm():
     assert tiny_task.experiment().trainer.precise_norm_steps == 0
     assert exp_factory.get_exp_config(kinetics.NAMES[0]).trainer.precise_norm_steps == 200
+
+
+@pytest.mark.parametrize("clip", [None, 0.01])
+def test_the_norm_of_the_gradients_is_noted_before_clipping(clip):
+    optimizer = "trainer.optimizer_config.optimizer.corrected_sgd.global_clipnorm"
+    params = tiny_task.experiment(**{"task.model.dropout_rate": 0.0, **({optimizer: clip} if clip else {})})
+    trainer = tiny_task.trainer(params)
+    model, task = trainer.model, trainer.task
+    images, labels = (tf.convert_to_tensor(each) for each in tiny_task.clips(0))
+    with tf.GradientTape() as tape:
+        outputs = tf.nn.softmax(model({"image": images}, training=True))
+        loss = task.build_losses(labels, outputs, model.losses)[task.loss]
+    gradients = tape.gradient(loss, model.trainable_variables)
+    expected = np.sqrt(sum(float(tf.reduce_sum(tf.square(each))) for each in gradients))
+    logs = trainer.train(tf.constant(1))
+    assert float(logs["gradient_norm"]) == pytest.approx(expected, rel=1e-4)
+    assert expected > 0.01, "clipping would be seen"

@@ -18,6 +18,7 @@ from official.vision.modeling.backbones import factory, resnet
 from keras_nonlocal import errors
 from keras_nonlocal.tfm import warm_start
 from keras_nonlocal.tfm.backbones import configs
+from keras_nonlocal.tfm.inputs import pixels
 from keras_nonlocal.tfm.tasks import video_classification
 from keras_nonlocal.tfm.warm_start import checkpoints, image_resnets, keras_applications, tfm_resnet
 
@@ -371,13 +372,13 @@ def test_conv1_takes_our_pixels(mean, std):
     vectors = generator.normal(size=(4, 8)).astype("float32")
     stem = image_resnets.Unit(generator.normal(size=(7, 7, 3, 8)).astype("float32"), *vectors, ("a", "b"))
     ours = image_resnets.for_pixels(stem, (mean, std), image_resnets.CLIP_PIXELS)
-    pixels = generator.integers(0, 256, (1, 32, 32, 3)).astype("float32")
+    image = generator.integers(0, 256, (1, 32, 32, 3)).astype("float32")
 
     def run(unit, x):
         return tf.nn.conv2d(x.astype("float32"), unit.kernel, 2, "VALID") - unit.mean
 
-    expected = run(stem, (pixels - mean) / std)
-    found = run(ours, np.asarray(pixels.normalize(pixels)))
+    expected = run(stem, (image - mean) / std)
+    found = run(ours, np.asarray(pixels.normalize(image)))
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 

@@ -1,5 +1,7 @@
 """A tiny non-local network of clips with its trainer, on clips that are a function of the step."""
 
+import sys
+
 import numpy as np
 import tensorflow as tf
 import tf_keras
@@ -7,6 +9,7 @@ from official.core import exp_factory
 
 from keras_nonlocal.demo import experiments  # noqa: F401  (registers them)
 from keras_nonlocal.tfm import trainer as trainers
+from keras_nonlocal.tfm.runs import loop, stopping
 from keras_nonlocal.tfm.tasks import video_classification
 
 SHAPE = (4, 16, 16, 3)
@@ -66,10 +69,11 @@ def trainer(params, strategy=None, seed=0, **arguments):
     strategy = strategy or tf.distribute.get_strategy()
     tf.config.optimizer.set_experimental_options({"remapping": False})  # as train.run does
     tf_keras.utils.set_random_seed(seed)
+    stop, waited = stopping.Stopping(sys.stdout), loop.host_seconds()
     with strategy.scope():
         task = Task(params.task)
         model = task.build_model()
         rng = np.random.default_rng(seed)
         model.set_weights([w + rng.normal(scale=0.1, size=w.shape) ** 2 for w in model.get_weights()])
         optimizer = task.create_optimizer(params.trainer.optimizer_config, params.runtime)
-        return trainers.Trainer(params, task, model, optimizer, **arguments)
+        return trainers.Trainer(params, task, model, optimizer, stop=stop, waited=waited, **arguments)

@@ -509,8 +509,8 @@ def _is_layer(target):
 
 
 def _bases(layer):
-    """The names of the classes of Keras that a layer is of, or is derived from, the nearest first."""
-    own = (base for base in type(layer).__mro__ if base.__module__.split(".")[0] in FLAVOURS)
+    """The names of the classes of Keras, or of ours, that a layer is of or is derived from, the nearest first."""
+    own = (base for base in type(layer).__mro__ if base.__module__.split(".")[0] in (*FLAVOURS, "keras_nonlocal"))
     return dict.fromkeys(base.__name__ for base in own).keys()
 
 

@@ -310,7 +310,7 @@ class NonLocalMixin(FlavourMixin):
         return None if getattr(layer, "quantization_mode", None) else self._weight(layer.kernel)
 
     def _weight(self, variable):
-        return tf.cast(tf.convert_to_tensor(variable), self.compute_dtype)
+        return tf.convert_to_tensor(variable)  # in the policy's dtype, within a call
 
     def _normalised(self, y, mask, training):
         if self.norm is None:

@@ -40,7 +40,7 @@ class TrainerConfig(cfg.TrainerConfig):
 
 
 class Trainer(loop.Trainer):
-    """The trainer of every run: a loop that can be left, precise batch norm, and XLA on a CPU too.
+    """The trainer of every run: a loop that can be left, precise batch norm, the gradients' norm, XLA on a CPU too.
 
     An evaluation while training sees the precise statistics, and so does the best checkpoint; then the moving averages
     are put back, and training goes on as if nothing had been evaluated. After the last step the precise ones stay, for
@@ -65,13 +65,18 @@ class Trainer(loop.Trainer):
     ) -> None:
         super().__init__(config, task, model, optimizer, train=train, **kwargs)
         self._precise_norm = self._build_precise_norm() if train else None
+        self._gradient_norm = tf_keras.metrics.Mean("gradient_norm", dtype=tf.float32)
         if train:
             self._make_slots()
+            self._look_at_gradients()
         if train and config.runtime.enable_xla:
             self._compile_on_cpu()
 
     def train_loop_end(self):
         logs = super().train_loop_end()
+        if float(self._gradient_norm.count.numpy()):
+            logs["gradient_norm"] = self._gradient_norm.result()
+            self._gradient_norm.reset_state()
         if self._precise_norm and self._is_finished():
             self._precise_norm.put_in(int(self.global_step.numpy()))
         return logs
@@ -118,6 +123,21 @@ class Trainer(loop.Trainer):
         optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         if isinstance(optimizer, tf_keras.optimizers.legacy.Optimizer):
             optimizer._create_all_weights(self.model.trainable_variables)
+
+    def _look_at_gradients(self):
+        """Has the optimizer note the norm of each step's gradients: of all replicas together, before any clipping."""
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        aggregate = getattr(optimizer, "gradient_aggregator", None)
+        if aggregate is None:  # not one of tfm's
+            return
+
+        def noted(gradients_and_variables):
+            found = aggregate(gradients_and_variables)
+            gradients = [tf.cast(each, tf.float32) for each, _ in found if each is not None]
+            self._gradient_norm.update_state(tf.linalg.global_norm(gradients))
+            return found
+
+        optimizer.gradient_aggregator = noted
 
     def _compile_on_cpu(self):
         """Compiles the step where tfm does not: it asks for GPUs. On a TPU all is compiled."""

@@ -321,12 +321,6 @@ FAULTS = (
     Fault(NON_LOCAL, "self.inner_channels or", "0 or", "inner_channels is ignored"),
     Fault(
         NON_LOCAL,
-        "tf.cast(tf.convert_to_tensor(variable), self.compute_dtype)",
-        "tf.convert_to_tensor(variable)",
-        "weights are not cast to the policy's dtype",
-    ),
-    Fault(
-        NON_LOCAL,
         'dtype=self.dtype_policy,\n                name="norm"',
         'name="norm"',
         "the norm does not follow the dtype",

@@ -79,10 +79,10 @@ def check(params: tfm_configs.DataConfig) -> None:
         refuse("input_path", "must be a pattern of files or a list of them, for data sets are not mixed")
     if params.is_multilabel and not params.one_hot:
         refuse("one_hot", "must be left at True, for a clip is of any number of classes")
-    _check_videos(params, refuse)
     for name, choices in CHOICES.items():
         if getattr(params, name) not in choices:
             refuse(name, f"must be one of {', '.join(choices)}")
+    _check_videos(params, refuse)
     if len(params.feature_shape) != 4 or params.feature_shape[3] != 3:
         refuse("feature_shape", "must be [frames, height, width, 3]")
     if params.temporal_stride < 1:
