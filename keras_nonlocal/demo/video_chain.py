@@ -83,7 +83,7 @@ def run_chain(work_dir: str | os.PathLike, seed: int, export_dir: str | os.PathL
     text = video_report.report(work)
     files.write_text(work / "report.md", text + "\n")
     video_report.draw_curves(work)
-    print(f"\n{text}\n\n{work}/report.md, accuracy.png, map.png. All of it in {time.monotonic() - started:.0f} s.")
+    print(f"\n{text}\n\n{work}/report.md, curves.png. All of it in {time.monotonic() - started:.0f} s.")
 
 
 def write_records(work: pathlib.Path) -> None:

@@ -72,13 +72,11 @@ def report(work: str | os.PathLike) -> str:
 
 
 def draw_curves(work: str | os.PathLike) -> None:
-    """Draws accuracy.png and map.png of validation over training into the folder of a seed."""
+    """Draws the accuracy of the networks of one label over training, as curves.png into the folder of a seed."""
     work = pathlib.Path(work)
     runs = {title: str(work / name) for name, title in ONE_LABEL.items()}
     bound = f"{camera.ORDER_BLIND:.3f}: the most without the order of frames"
-    curves.draw(runs, camera.ORDER_BLIND, bound).savefig(work / "accuracy.png", dpi=90)
-    runs = {title: str(work / name) for name, title in SEVERAL.items()}
-    curves.draw(runs, metric="mean_average_precision").savefig(work / "map.png", dpi=90)
+    curves.draw(runs, camera.ORDER_BLIND, bound).savefig(work / "curves.png", dpi=90)
 
 
 def _of_classes(work, name):
