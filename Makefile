@@ -6,10 +6,14 @@ RUN := $(VENV)/bin/python
 
 FUZZ_CASES ?= 20000
 
-.PHONY: demo test test-io fuzz mutants lint
+.PHONY: demo demo-video test test-io fuzz mutants lint
 
 demo: $(VENV)/installed-demo
 	$(RUN) training/demo.py --work_dir=demo_work --seed=$(SEED)
+
+# Real footage, one label and several, trainings that are killed; at most 20 minutes on two cores.
+demo-video: $(VENV)/installed-demo
+	$(RUN) training/demo_video.py --work_dir=demo_video_work --seed=$(SEED)
 
 test: $(VENV)/installed-test
 	$(RUN) -m pytest -q -n 2 --dist loadfile

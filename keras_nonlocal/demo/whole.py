@@ -1,6 +1,7 @@
 """The whole way from video files to a served model, stage by stage."""
 
 import json
+import os
 import pathlib
 import subprocess
 import time
@@ -62,7 +63,9 @@ def run_demo(work_dir, seed, export_dir):
     )
 
     begin("serve and ask")
-    _serve_and_predict(export_dir, videos, labels)
+    asked = ((0, constants.TF_EXAMPLE_SIGNATURE), (1, constants.DEFAULT_SIGNATURE))
+    questions = [(videos / f"pairs-test-{index:05}_000000_000001.mp4", signature) for index, signature in asked]
+    serve_and_ask(export_dir, questions, labels, stride=2)
 
     begin("draw")
     run(command("demo_report", work_dir=work))
@@ -126,8 +129,15 @@ def _train(work, seed, experiment, config, records, name):
     )
 
 
-def _serve_and_predict(base_path, videos, labels):
-    """Starts the server, has it predict one clip of each label over REST and gRPC, and stops it."""
+def serve_and_ask(base_path: str | os.PathLike, questions: list[tuple], labels: os.PathLike, stride: int) -> None:
+    """Starts the server, has it classify videos over REST and gRPC, and stops it.
+
+    Args:
+      base_path: where the model is published.
+      questions: (video file, signature) of each.
+      labels: file of class names.
+      stride: distance of the frames that are sent, as in training.
+    """
     name = pathlib.Path(base_path).name
     arguments = command("serve", model_base_path=base_path, model_name=name, port=0, rest_api_port=0)
     show(arguments)
@@ -140,16 +150,16 @@ def _serve_and_predict(base_path, videos, labels):
                 break
         if not ports:
             raise errors.UserError(f"the server ended with exit code {server.wait()}.")
-        for index, signature in ((0, constants.TF_EXAMPLE_SIGNATURE), (1, constants.DEFAULT_SIGNATURE)):
+        for video, signature in questions:
             run(
                 command(
                     "client",
-                    video=videos / f"pairs-test-{index:05}_000000_000001.mp4",
+                    video=video,
                     model_name=name,
                     server=ports["grpc"],
                     rest=ports["rest"],
                     labels=labels,
                     signature=signature,
-                    stride=2,
+                    stride=stride,
                 )
             )

@@ -78,6 +78,26 @@ def damage(path: str) -> str | None:
     return None
 
 
+def differing(path: str, other: str) -> tuple[list[str], int]:
+    """What two checkpoints of one training hold that is not the same bit for bit.
+
+    Args:
+      path: of one, without ending.
+      other: of the other.
+
+    Returns:
+      The names of the tensors that differ, sorted, and how many there are: weights, what the optimizer keeps, the step.
+    """
+    readers = [tf.train.load_checkpoint(each) for each in (path, other)]
+    # How often a run was saved depends on where it was stopped; what the objects are called is no number.
+    names = {name for reader in readers for name in reader.get_variable_to_shape_map()}
+    names = sorted(name for name in names if not name.startswith(("save_counter/", "_CHECKPOINTABLE_OBJECT_GRAPH")))
+    held = [
+        {name: reader.get_tensor(name).tobytes() for name in names if reader.has_tensor(name)} for reader in readers
+    ]
+    return [name for name in names if held[0].get(name) != held[1].get(name)], len(names)
+
+
 def _name_only(model_dir, newest_first):
     """Writes what a CheckpointManager reads, with times later than the one up to which it keeps all for good."""
     names = [os.path.basename(path) for path in reversed(newest_first)]

@@ -52,7 +52,9 @@ def write(out_dir: str, scored: Predictions, of_test: result.Result, values: dic
                 notes.append(f"{SUBMISSION} is not written: file names of videos are missing, repeated or have spaces")
         files.write_text(os.path.join(out_dir, RESULT), json.dumps(values, indent=1, allow_nan=False) + "\n")
     except OSError as error:
-        raise errors.UserError(f"--out_dir {out_dir} cannot be written ({errors.first_line(error)})") from error
+        raise errors.UserError(
+            f"--out_dir {out_dir} cannot be written ({errors.first_line(error)}): make room there, or give another one."
+        ) from error
     return notes
 
 
