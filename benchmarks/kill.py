@@ -189,7 +189,7 @@ def write_records(work):
     from keras_nonlocal.data.video import examples, lists
     from keras_nonlocal.demo import clips
 
-    counts = {"train": 24, "validation": 8, "test": 1}
+    counts = {"train": 24, "validation": 8, "test": 2}
     pairs, _ = clips.write(work, counts, dict.fromkeys(counts, 0))
     for name in counts:
         videos, labels = lists.read_list(pairs, str(work / "videos"), name)
