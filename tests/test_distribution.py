@@ -128,6 +128,9 @@ def settings(records, batch=4):
         "task.train_data.global_batch_size": batch,
         "task.validation_data.global_batch_size": batch,
         "task.model.backbone.video_resnet.width": 4,
+        "task.model.backbone.video_resnet.block_counts": [1, 1, 1, 1],
+        "task.model.backbone.video_resnet.non_local.res3": [0],
+        "task.model.backbone.video_resnet.non_local.res4": [],
         "task.model.dropout_rate": 0.5,
         "task.model.norm_activation.use_sync_bn": True,
         "trainer.optimizer_config.learning_rate.cosine.initial_learning_rate": 0.05,
@@ -154,7 +157,7 @@ def launched(tmp_path):
     started = []
 
     def start(run, experiment="sums", mode="train", workers=2, **values):
-        overrides = ",".join(f"{key}={value}" for key, value in values.items())
+        overrides = ",".join(f"{key}={value}".replace(" ", "") for key, value in values.items())
         flags = ["--register=workers_end", f"--experiment={experiment}", f"--mode={mode}", "--seed=3"]
         flags += [f"--model_dir={tmp_path / run}", f"--params_override={overrides}"]
         (tmp_path / f"{run}_end").mkdir(exist_ok=True)
@@ -213,7 +216,7 @@ def test_two_workers_end_with_the_same_weights(launched, tmp_path):
 
 
 def trained(params, strategy, steps):
-    """The names and values of the weights that our trainer ends with."""
+    """The weights that our trainer ends with, by their number."""
     tf.config.optimizer.set_experimental_options({"remapping": False})  # as train.run does
     tf_keras.utils.set_random_seed(3)
     with strategy.scope():
@@ -223,12 +226,12 @@ def trained(params, strategy, steps):
         stop, waited = stopping.Stopping(sys.stdout), loop.host_seconds()
         trainer = trainers.Trainer(params, task, model, optimizer, evaluate=False, stop=stop, waited=waited)
     trainer.train(tf.constant(steps))
-    return {weight.name: weight.numpy() for weight in model.weights}
+    return {str(index): weight.numpy() for index, weight in enumerate(model.weights)}
 
 
 def assert_close(found, expected, rounding):
     """Equal but for what adding float32 numbers in another order makes of them."""
-    assert found.keys() == expected.keys() and len(found) > 50
+    assert found.keys() == expected.keys() and len(found) > 40
     for name, value in expected.items():
         scale = max(np.abs(value).max(), 1e-3)
         np.testing.assert_allclose(found[name] / scale, value / scale, rtol=0, atol=rounding, err_msg=name)
@@ -266,7 +269,7 @@ def test_two_workers_train_videos_as_one_and_a_lost_one_leaves_no_trace(launched
     for victim in (1, 0):
         (tmp_path / "killed_end").mkdir(exist_ok=True)
         process = launched("killed", experiment, "train_and_eval", **values)
-        wait_for(process, log, r"worker 0 \| train +%d/12" % (4 if victim else 8))
+        wait_for(process, log, r"worker 0 \| train +4/12" if victim else r"worker 0 \| train +8/12")
         os.kill(pid_of(process, victim), signal.SIGKILL)
         assert process.wait(120) == 137, log.read_text()
         printed = log.read_text()
