@@ -284,7 +284,7 @@ def test_every_video_is_scored_once_whatever_the_replicas(one, official, two_rep
     params = one.params(2, 3)
     # Two videos a replica at once; alone, each was scored in two parts.
     params.task.validation_data.global_batch_size = 24
-    monkeypatch.setattr(predict.distribute_utils, "get_distribution_strategy", lambda **_: two_replicas)
+    monkeypatch.setattr(predict.workers, "strategy", lambda _: two_replicas)
     scored = predict.predict(params, one.folder, "mean")
     alone = one.predictions()
     assert scored.videos.tolist() == alone.videos.tolist()

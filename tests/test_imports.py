@@ -26,7 +26,7 @@ ROOMS = (
     "demo",
     "commands",
 )
-GROUND = ("errors", "files", "features", "console", "configs", "_version")
+GROUND = ("errors", "files", "features", "console", "configs", "processes", "cluster", "_version")
 FORBIDDEN = {
     "ops": {"layers"},
     "layers": {"models", "surgery", "analysis", "weights"},

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from official.core import config_definitions as cfg
+from official.core import exp_factory, task_factory
 from scipy import stats
 
 from keras_nonlocal import errors
+from keras_nonlocal.tfm import experiments  # noqa: F401  (registers them)
 from keras_nonlocal.tfm.inputs import keyed
 
 RECORDS = 10
@@ -205,3 +207,25 @@ def test_damaged_data_are_not_given(tmp_path):
     assert keyed.damaged_file(f"{tmp_path}/also.tfrecord", caught.value) is None
     with pytest.raises(tf.errors.DataLossError, match="corrupted record at 52"):
         dataset(config(both, cache=True), parse)
+
+
+@pytest.mark.parametrize("cache", [False, True])
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_a_device_gets_to_train_is_of_one_shape_and_no_text(count, cache, tmp_path):
+    """TPUs take nothing else."""
+    example = tf.train.SequenceExample()
+    example.context.feature["clip/label/index"].int64_list.value.append(1)
+    frame = tf.io.encode_jpeg(np.zeros((40, 50, 3), np.uint8)).numpy()
+    example.feature_lists.feature_list["image/encoded"].feature.add().bytes_list.value.append(frame)
+    with tf.io.TFRecordWriter(f"{tmp_path}/a.tfrecord") as writer:
+        writer.write(example.SerializeToString())
+    for name in ("non_local_c2d_kinetics400", "paper_nl_i3d_r101_5_charades"):
+        config = exp_factory.get_exp_config(name).task
+        config.train_data.override({"input_path": f"{tmp_path}/a.tfrecord", "global_batch_size": 6, "cache": cache})
+        config.train_data.override({"feature_shape": (4, 16, 16, 3), "min_image_size": 16, "max_image_size": 20})
+        task = task_factory.get_task(config)
+        for context in contexts(count, 3):
+            spec = tf.nest.flatten(task.build_inputs(config.train_data, context).element_spec)
+            assert len(spec) == 2
+            for each in spec:
+                assert each.shape.is_fully_defined() and each.shape[0] == 2 and each.dtype.is_floating, each

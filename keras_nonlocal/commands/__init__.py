@@ -8,6 +8,7 @@ from keras_nonlocal import console, errors
 COMMANDS = {
     "prepare_videos": "labelled videos to sharded TFRecords",
     "train": "trains a registered experiment, on one or many devices",
+    "launch": "train or evaluate by several workers that share the work, on one machine or many",
     "warm_start": "a checkpoint that starts a network with non-local blocks from one without",
     "import_weights": "a checkpoint of the official code, SlowFast or mmaction2 as weights of ours",
     "evaluate": "the test result of a trained model",

@@ -12,7 +12,7 @@ import yaml
 from keras_nonlocal import files
 from keras_nonlocal.analysis import plot
 from keras_nonlocal.demo import clips, whole
-from keras_nonlocal.demo.processes import command, run, side_by_side
+from keras_nonlocal.processes import command, run, side_by_side
 
 # One residual block more in res3 and two in res4 than the demo's trunk: room for the paper's five.
 BLOCK_COUNTS = (1, 2, 3, 1)

@@ -7,7 +7,7 @@ import time
 
 from keras_nonlocal import files
 from keras_nonlocal.demo import camera, stages, video_report, whole
-from keras_nonlocal.demo.processes import command, run, side_by_side
+from keras_nonlocal.processes import command, run, side_by_side
 from keras_nonlocal.serving import constants
 
 CLIPS = {"train": 1400, "validation": 140, "test": 280}

@@ -8,7 +8,7 @@ import time
 
 from keras_nonlocal import errors, files
 from keras_nonlocal.demo import stages
-from keras_nonlocal.demo.processes import command, run, running, show, side_by_side
+from keras_nonlocal.processes import command, run, running, show, side_by_side
 from keras_nonlocal.serving import constants
 
 EXPERIMENTS = "keras_nonlocal.demo.experiments"

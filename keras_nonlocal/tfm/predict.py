@@ -6,7 +6,6 @@ import time
 import numpy as np
 import tensorflow as tf
 import tf_keras
-from official.common import distribute_utils
 from official.core import config_definitions as cfg
 from official.core import task_factory
 from official.modeling import performance
@@ -14,6 +13,7 @@ from official.modeling import performance
 from keras_nonlocal import errors
 from keras_nonlocal.tfm import train
 from keras_nonlocal.tfm.inputs import pixels, sources, videos, views
+from keras_nonlocal.tfm.runs import workers
 from keras_nonlocal.tfm.tasks import answers
 
 SECONDS_A_LINE = 10
@@ -40,6 +40,7 @@ class Scored:
     first: bool
 
 
+@workers.explained()
 def predict(params: cfg.ExperimentConfig, model_dir: str, combine: str) -> Scored:
     """Scores every video of the validation data once, whatever the replicas and workers, and prints how it goes.
 
@@ -57,6 +58,7 @@ def predict(params: cfg.ExperimentConfig, model_dir: str, combine: str) -> Score
     Raises:
       UserError: for records that are not there, not readable, or hold a video twice; for a network whose scores are
         not numbers.
+      Stopped: if another worker is lost.
     """
     of_task = answers.of(params.task)
     data = params.task.validation_data
@@ -64,12 +66,7 @@ def predict(params: cfg.ExperimentConfig, model_dir: str, combine: str) -> Score
     checkpoint = train.latest_checkpoint(model_dir)
     if params.runtime.mixed_precision_dtype:
         performance.set_mixed_precision_policy(params.runtime.mixed_precision_dtype)
-    strategy = distribute_utils.get_distribution_strategy(
-        distribution_strategy=params.runtime.distribution_strategy,
-        all_reduce_alg=params.runtime.all_reduce_alg,
-        num_gpus=params.runtime.num_gpus,
-        tpu_address=params.runtime.tpu,
-    )
+    strategy = workers.strategy(params.runtime)
     with strategy.scope():
         task = task_factory.get_task(params.task)
         model, step = _restored(task, params, checkpoint)

@@ -1,14 +1,16 @@
 """Training and evaluation of any task with tfm's train_lib: what `keras-nonlocal train` calls."""
 
 import contextlib
+import dataclasses
 import functools
 import os
 import secrets
 import sys
+import tempfile
+from typing import TextIO
 
 import tensorflow as tf
 import tf_keras
-from official.common import distribute_utils
 from official.core import config_definitions as cfg
 from official.core import exp_factory, task_factory, train_utils
 from official.modeling import hyperparams, performance
@@ -17,11 +19,12 @@ from keras_nonlocal import errors
 from keras_nonlocal.analysis import cost
 from keras_nonlocal.tfm import experiments
 from keras_nonlocal.tfm import trainer as trainers
-from keras_nonlocal.tfm.runs import checkpoints, divergence, folder, loop, progress, stopping
+from keras_nonlocal.tfm.runs import checkpoints, divergence, folder, loop, progress, stopping, workers
 from keras_nonlocal.tfm.tasks import answers
 
 # Where in the folder of a run its best checkpoint is kept, unless the configuration names another place.
 BEST = "best"
+ONE_FOLDER = "give all of them the same --model_dir, on a disk that they share"
 
 
 def parse_experiment(flags) -> cfg.ExperimentConfig:
@@ -79,6 +82,11 @@ def _say(line):
     print(line, file=sys.stderr, flush=True)
 
 
+def _say_nothing(line):
+    pass
+
+
+@workers.explained()
 def run(
     params: cfg.ExperimentConfig,
     mode: str,
@@ -109,7 +117,7 @@ def run(
     Raises:
       UserError: for data that is not there or does not fit the configuration, a folder that another training is in or
         that cannot be written to, checkpoints that are all damaged, and a training that diverges.
-      Stopped: after Ctrl-C or SIGTERM and a last checkpoint.
+      Stopped: after Ctrl-C or SIGTERM and a last checkpoint, or when another worker is lost.
     """
     of_task = answers.of(params.task)
     _check_data(params.task, mode, of_task.records_from)
@@ -120,50 +128,63 @@ def run(
     tf.config.optimizer.set_experimental_options({"remapping": False})
     if params.runtime.mixed_precision_dtype:
         performance.set_mixed_precision_policy(params.runtime.mixed_precision_dtype)
-    strategy = distribute_utils.get_distribution_strategy(
-        distribution_strategy=params.runtime.distribution_strategy,
-        all_reduce_alg=params.runtime.all_reduce_alg,
-        num_gpus=params.runtime.num_gpus,
-        tpu_address=params.runtime.tpu,
-    )
+    strategy = workers.strategy(params.runtime)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(stopping.Stopping(sys.stdout))
+        is_first = strategy.extended.should_checkpoint
+        own_dir = model_dir if is_first else stack.enter_context(tempfile.TemporaryDirectory())
+        console = sys.stdout if is_first else stack.enter_context(open(os.devnull, "w"))
+        worker = _Worker(is_first, model_dir, own_dir, console)
         if "train" not in mode:
             start = latest_checkpoint(model_dir)
             if seed is not None or deterministic:
                 tf_keras.utils.set_random_seed(seed or 0)
-            return _run(params, mode, model_dir, start, strategy, of_task, stop, save_summary)
+            return _run(params, mode, worker, start, strategy, of_task, stop, save_summary)
         is_new = not tf.io.gfile.exists(model_dir)
-        if is_chief := strategy.extended.should_checkpoint:
+        if is_first:
             stack.enter_context(folder.locked(model_dir))
             folder.sweep(model_dir)
+        say = _say if is_first else _say_nothing
         before = folder.remembered(model_dir)
-        start = checkpoints.newest(model_dir, _say, set_aside=is_chief)
+        start = checkpoints.newest(model_dir, say, set_aside=is_first)
+        workers.check_same(strategy, "the last checkpoint's step", checkpoints.step_of(start), ONE_FOLDER)
         params = _with_seed(params, seed, before, strategy)
         tf_keras.utils.set_random_seed(params.task.train_data.seed)
         if start and (changes := folder.changes(model_dir, params, strategy.num_replicas_in_sync)):
-            _say(f"not the same run as without the change: {', '.join(changes)}")
+            say(f"not the same run as without the change: {', '.join(changes)}")
         try:
-            return _run(params, mode, model_dir, start, strategy, of_task, stop, save_summary)
+            return _run(params, mode, worker, start, strategy, of_task, stop, save_summary)
         except _CannotBeBuilt as error:
-            if is_new:
+            if is_new and is_first:
                 tf.io.gfile.rmtree(model_dir)
             raise errors.UserError(f"the configuration cannot be built: {error}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class _Worker:
+    """What one of the workers of a run, or its only one, has of its own.
+
+    All save, as what each has its own of is averaged then, and say the same; the first one's is kept and shown.
+    """
+
+    is_first: bool
+    model_dir: str
+    own_dir: str
+    console: TextIO
 
 
 class _CannotBeBuilt(ValueError):
     pass
 
 
-def _run(params, mode, model_dir, start, strategy, of_task, stop, save_summary):
+def _run(params, mode, worker, start, strategy, of_task, stop, save_summary):
     """Builds, restores and runs what the arguments of run have been made to."""
-    metrics = {}
+    metrics, model_dir, is_first, console = {}, worker.model_dir, worker.is_first, worker.console
     waited = loop.host_seconds()
-    task, trainer = _build(params, mode, model_dir, strategy, checkpoints.step_of(start), stop, waited)
-    if "train" in mode and strategy.extended.should_checkpoint:
+    task, trainer = _build(params, mode, worker, strategy, checkpoints.step_of(start), stop, waited)
+    if "train" in mode and is_first:
         folder.remember(params, model_dir, strategy.num_replicas_in_sync)
     _print_start(params, mode, model_dir, trainer, strategy, of_task, start)
-    console = sys.stdout
     after_evaluation = progress.EvalProgress(trainer.global_step, metrics, of_task, console)
     after_loop = progress.TrainProgress(trainer.global_step, params.trainer.train_steps, of_task, console)
 
@@ -174,11 +195,11 @@ def _run(params, mode, model_dir, start, strategy, of_task, stop, save_summary):
             divergence.check(trainer.divergence, trainer.model, step, good)
         after_loop(output)
         if stopping.asked_anywhere(stop, strategy):
-            raise _saved(stop, runner.controller, params.trainer.train_steps)
+            raise _saved(stop, runner.controller, params.trainer.train_steps, is_first)
 
     def end_evaluation(output):
         after_evaluation(output)
-        if "train" in mode and strategy.extended.should_checkpoint:
+        if "train" in mode and is_first:
             folder.remember_evaluation(metrics, model_dir)
 
     try:
@@ -186,13 +207,14 @@ def _run(params, mode, model_dir, start, strategy, of_task, stop, save_summary):
         with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
             runner = checkpoints.Runner(
                 start=start,
+                directory=worker.own_dir,
                 distribution_strategy=strategy,
                 task=task,
                 mode=mode,
                 params=params,
                 model_dir=model_dir,
                 trainer=trainer,
-                save_summary=save_summary,
+                save_summary=save_summary and is_first,
                 train_actions=[end_loop],
                 eval_actions=[end_evaluation],
                 controller_cls=loop.Controller,
@@ -210,7 +232,7 @@ def _run(params, mode, model_dir, start, strategy, of_task, stop, save_summary):
     except stopping.Interrupted:
         if "train" not in mode:
             raise stop.stopped("while evaluating: run the same command again") from None
-        raise _saved(stop, runner.controller, params.trainer.train_steps) from None
+        raise _saved(stop, runner.controller, params.trainer.train_steps, is_first) from None
     except tf.errors.OpError as error:
         if message := of_task.explain(error):
             raise errors.UserError(message) from error
@@ -233,25 +255,28 @@ def _train_and_evaluate(controller, trainer, evaluated):
     controller.save_checkpoint()
 
 
-def _saved(stop, controller, train_steps):
+def _saved(stop, controller, train_steps, is_first):
     """Saves a checkpoint and gives the exception to end with."""
     controller.save_checkpoint()
-    step, path = int(controller.global_step.numpy()), controller.checkpoint_manager.latest_checkpoint
-    return stop.stopped(f"at step {step} of {train_steps}, saved as {path}: run the same command again to go on")
+    step = int(controller.global_step.numpy())
+    saved = f"saved as {controller.checkpoint_manager.latest_checkpoint}" if is_first else "saved by the first worker"
+    return stop.stopped(f"at step {step} of {train_steps}, {saved}: run the same command again to go on")
 
 
-def _build(params, mode, model_dir, strategy, first_step, stop, waited):
+def _build(params, mode, worker, strategy, first_step, stop, waited):
     with strategy.scope():
-        task = task_factory.get_task(params.task, logging_dir=model_dir)
+        task = task_factory.get_task(params.task, logging_dir=worker.model_dir)
         # What is read and drawn depends on the step alone; the inputs are built with the trainer.
         task.first_step = first_step
         settings, best = params.trainer, None
         if settings.best_checkpoint_export_subdir and settings.best_checkpoint_eval_metric:
             best = checkpoints.BestCheckpoint(
-                os.path.join(model_dir, settings.best_checkpoint_export_subdir),
+                os.path.join(worker.own_dir, settings.best_checkpoint_export_subdir),
                 settings.best_checkpoint_eval_metric,
                 settings.best_checkpoint_metric_comp,
             )
+            if not worker.is_first:
+                best.compare_with(os.path.join(worker.model_dir, settings.best_checkpoint_export_subdir))
         try:
             trainer = train_utils.create_trainer(
                 trainers.with_scaled_rate(params),
@@ -270,10 +295,9 @@ def _with_seed(params, seed, before, strategy):
     """The configuration with the seed of the run."""
     known = [seed, params.task.train_data.seed, folder.seed_of(before)]
     found = next((each for each in known if each is not None), None)
-    if found is None:
-        if stopping.is_one_of_several(strategy):
-            raise errors.UserError("several workers that train together need the same --seed=N: give each of them one.")
-        found = secrets.randbelow(2**31)
+    first = workers.of_first(strategy, secrets.randbelow(2**31) if found is None else found)
+    found = first if found is None else found
+    workers.check_same(strategy, "--seed", found, "give all of them the same")
     task = params.task.replace(train_data=params.task.train_data.replace(seed=found))
     params = params.replace(task=task)
     params.lock()

@@ -10,7 +10,7 @@ import tensorflow as tf
 from official.core import train_lib, train_utils
 
 from keras_nonlocal import errors, files
-from keras_nonlocal.tfm.runs import folder
+from keras_nonlocal.tfm.runs import folder, workers
 
 DAMAGED = "damaged"
 
@@ -150,6 +150,9 @@ class WholeCheckpoint(tf.train.Checkpoint):
             for callback in callbacks or ():
                 callback(path)
         except (OSError, tf.errors.OpError) as error:
+            # What each worker has its own of is averaged when it is saved.
+            if workers.is_loss(error):
+                raise
             raise folder.cannot_write(os.path.dirname(path), error) from error
         finally:
             folder.remove(aside)
@@ -183,19 +186,19 @@ class Runner(train_lib.OrbitExperimentRunner):
 
     Args:
       start: the checkpoint to start from, or None.
+      directory: where they are saved.
       **settings: those of OrbitExperimentRunner.
     """
 
-    def __init__(self, start: str | None, **settings):
-        self._start = start
+    def __init__(self, start: str | None, directory: str, **settings):
+        self._start, self._directory = start, directory
         super().__init__(**settings)
 
     def _maybe_build_checkpoint_manager(self):
-        plain = super()._maybe_build_checkpoint_manager()
         return Manager(
             self.trainer.checkpoint,
             self._start,
-            directory=plain.directory,
+            directory=self._directory,
             max_to_keep=self.params.trainer.max_to_keep,
             step_counter=self.trainer.global_step,
             checkpoint_interval=self.params.trainer.checkpoint_interval,
@@ -205,6 +208,13 @@ class Runner(train_lib.OrbitExperimentRunner):
 
 class BestCheckpoint(train_utils.BestCheckpointExporter):
     """tfm's keeper of the best checkpoint, which survives being killed: what it says of it is written after it."""
+
+    def compare_with(self, export_dir: str) -> None:
+        """Lets a checkpoint be the best only if it is better than that of another folder, which stays as it is."""
+        path = os.path.join(export_dir, os.path.basename(self.best_ckpt_logs_path))
+        if tf.io.gfile.exists(path):
+            with tf.io.gfile.GFile(path) as file:
+                self._best_ckpt_logs = json.load(file)
 
     def maybe_export_checkpoint(self, checkpoint, eval_logs, global_step, write_logs=True):
         is_best = super().maybe_export_checkpoint(checkpoint, eval_logs, global_step, write_logs=False)

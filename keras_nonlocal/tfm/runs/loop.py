@@ -7,7 +7,7 @@ import tensorflow as tf
 from official.core import base_trainer
 from official.modeling import optimization
 
-from keras_nonlocal.tfm.runs import checkpoints, divergence, stopping
+from keras_nonlocal.tfm.runs import checkpoints, divergence, stopping, workers
 
 
 def host_seconds() -> tf.Variable:
@@ -34,7 +34,7 @@ class Trainer(base_trainer.Trainer):
         super().__init__(*args, **kwargs)
         self._stop = stop
         # Workers that wait for each other have to leave together: between loops of steps.
-        self._may_leave = not stopping.is_one_of_several(self.strategy)
+        self._may_leave = not workers.are_several(self.strategy)
         self._waited = waited
         self._timed_loops = 0
         self.divergence = None

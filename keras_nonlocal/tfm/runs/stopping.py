@@ -7,6 +7,7 @@ import threading
 import tensorflow as tf
 
 from keras_nonlocal import errors
+from keras_nonlocal.tfm.runs import workers
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -89,12 +90,4 @@ def _leave_it_to_the_thread(number, frame):
 
 def asked_anywhere(stopping: Stopping, strategy: tf.distribute.Strategy) -> bool:
     """Whether a stop was asked of this worker or, of several that train together, of any. All must call it."""
-    if not is_one_of_several(strategy):
-        return stopping.signal is not None
-    asked = strategy.run(lambda: tf.cast(stopping.flag, tf.float32))
-    return bool(strategy.reduce(tf.distribute.ReduceOp.SUM, asked, axis=None) > 0)
-
-
-def is_one_of_several(strategy: tf.distribute.Strategy) -> bool:
-    """Whether other workers would wait for this one if it left a loop of steps early."""
-    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    return workers.on_any(strategy, stopping.flag)
