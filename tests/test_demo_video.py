@@ -28,7 +28,8 @@ STEPS, SAVE_EVERY = 9, 4
 TINY = {"block_counts": [1, 1, 1, 1], "width": 4, "non_local": {"res3": [0], "res4": []}}
 # The backbone's weights and momentum, the classifier's, the optimizer's own numbers, the step.
 HELD = {"backbone", "model", "optimizer", "global_step"}
-SHAPE = [8, 32, 32, 3]
+# The non-local blocks of Charades' recipe see 4 positions in time of res3, an eighth of the frames.
+FRAMES = {"kinetics": 8, "charades": 32}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def small(config, folder, records, **trainer):
     task["init_checkpoint"] = None
     task["model"]["backbone"]["video_resnet"] = TINY
     for part in ("train", "validation"):
-        task[f"{part}_data"] |= {"feature_shape": SHAPE, "global_batch_size": 4}
+        task[f"{part}_data"] |= {"feature_shape": [FRAMES[records], 32, 32, 3], "global_batch_size": 4}
         task[f"{part}_data"]["input_path"] = f"{folder}/{records}/{'train' if part == 'train' else 'test'}-*.tfrecord"
     settings["trainer"] |= {"train_steps": STEPS, "steps_per_loop": 1, "summary_interval": 1}
     settings["trainer"] |= {"validation_interval": STEPS, "checkpoint_interval": SAVE_EVERY, "precise_norm_steps": 0}
