@@ -50,7 +50,7 @@ def wait_for(life, pattern):
 def learned(folder):
     """The tensors that a run ended with: weights, what the optimizer keeps, and the step."""
     reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(folder)))
-    names = [name for name in reader.get_variable_to_shape_map() if name.startswith(("model", "optimizer", "global"))]
+    names = [name for name in reader.get_variable_to_shape_map() if not name.startswith(("_CHECK", "save_counter"))]
     assert len(names) > 8
     return {name: reader.get_tensor(name) for name in names}
 

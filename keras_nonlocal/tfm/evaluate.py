@@ -194,7 +194,9 @@ def _write_json(out, result):
         try:
             files.write_text(out, json.dumps(result, indent=1) + "\n")
         except OSError as error:
-            raise errors.UserError(f"--out {out} cannot be written ({errors.first_line(error)})") from error
+            raise errors.UserError(
+                f"--out {out} cannot be written ({errors.first_line(error)}): give another one."
+            ) from error
 
 
 def _size(model, shape):
