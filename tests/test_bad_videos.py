@@ -3,17 +3,16 @@
 import fcntl
 import json
 import shutil
+import subprocess
+import sys
 
 import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl import flags
-from absl.testing import flagsaver
 from video_files import DATA, FOOTAGE, write_video
 
 from keras_nonlocal import errors, features
-from keras_nonlocal.commands import prepare_videos
 from keras_nonlocal.data.video import reader
 from keras_nonlocal.demo import clips
 from keras_nonlocal.tfm import evaluate
@@ -47,13 +46,19 @@ BAD = {
 @pytest.fixture
 def prepare(tmp_path):
     """Runs the command on tmp_path / "videos" and list.csv; other flags as given."""
-    flags.FLAGS.mark_as_parsed()
     settings = {"list": str(tmp_path / "list.csv"), "videos": str(tmp_path / "videos"), "split": "train"}
     settings |= {"out": str(tmp_path / "records"), "shards": 3, "workers": 1, "short_side": 96}
 
     def run(**others):
-        with flagsaver.flagsaver(**(settings | others)):
-            prepare_videos.main(None)
+        # In a process of its own: other modules define flags of the same names.
+        program = "import sys; from keras_nonlocal import commands; sys.argv[0] = 'keras-nonlocal'; commands.main()"
+        given = [f"--{name}={value}" for name, value in (settings | others).items()]
+        command = [sys.executable, "-c", program, "prepare_videos", *given]
+        done = subprocess.run(command, capture_output=True, text=True)
+        print(done.stdout)
+        if done.returncode:
+            assert done.returncode == 1 and "Traceback" not in done.stderr
+            raise errors.UserError(done.stderr.splitlines()[-1])
 
     return run
 

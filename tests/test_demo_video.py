@@ -14,8 +14,8 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from keras_nonlocal import configs
-from keras_nonlocal.demo import camera, processes, video_chain
+from keras_nonlocal import configs, processes
+from keras_nonlocal.demo import camera, video_chain
 from keras_nonlocal.tfm.runs import checkpoints
 from keras_nonlocal.tfm.scoring import predictions
 

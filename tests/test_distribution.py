@@ -22,7 +22,7 @@ from keras_nonlocal.tfm.runs import loop, stopping
 TESTS = pathlib.Path(__file__).parent
 sys.path.append(str(TESTS.parent / "benchmarks"))
 
-import kill  # noqa: E402
+import killing  # noqa: E402
 
 # Commands that need no TensorFlow.
 SLEEP = "import time; print('here', flush=True); time.sleep(600)"
@@ -116,7 +116,7 @@ def test_hosts_run_the_command_in_place(monkeypatch):
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     folder = tmp_path_factory.mktemp("records")
-    kill.write_records(folder)
+    killing.write_records(folder)
     return folder
 
 

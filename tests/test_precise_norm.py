@@ -173,7 +173,8 @@ def test_a_task_without_such_statistics_is_named():
     task = Other(params.task)
     with pytest.raises(errors.UserError, match="trainer.precise_norm_steps is 3, and Other cannot"):
         trainer = tiny_task.trainers.Trainer
-        trainer(params, task, task.build_model(), task.create_optimizer(params.trainer.optimizer_config))
+        optimizer = task.create_optimizer(params.trainer.optimizer_config)
+        trainer(params, task, task.build_model(), optimizer, stop=None, waited=None)
 
 
 def test_a_test_of_a_checkpoint_reads_no_training_data():

@@ -12,7 +12,9 @@ import tensorflow as tf
 from video_files import write_frames, write_tar, write_video
 
 ROOT = pathlib.Path(__file__).parent.parent
-COMMANDS = re.findall(r"^    (keras-nonlocal (?:.*\\\n)*.*)$", (ROOT / "docs/video_data.md").read_text(), re.M)
+COMMANDS = re.findall(
+    r"^    (keras-nonlocal prepare_videos (?:.*\\\n)*.*)$", (ROOT / "docs/video_data.md").read_text(), re.M
+)
 KINETICS = "label,youtube_id,time_start,time_end,split\n"
 CHARADES = "id,subject,actions,length\nAAAAA,S1,c000 0.00 0.10;c001 0.05 9.00,0.2\nBBBBB,S1,,0.2\n"
 

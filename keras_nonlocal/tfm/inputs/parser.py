@@ -65,16 +65,15 @@ class Parser(video_input.Parser):
         """What a test sees of a video, uint8."""
         frames = decoded_tensors[self._image_key]
         with at_least_one(frames):
-            frames = tf.identity(frames)
-        return views.views(
-            frames,
-            (self._num_frames, *self._crop_size, self._num_channels),
-            self._stride,
-            self._num_test_clips,
-            self._num_crops,
-            self._test_starts,
-            self._min_resize,
-        )
+            return views.views(
+                frames,
+                (self._num_frames, *self._crop_size, self._num_channels),
+                self._stride,
+                self._num_test_clips,
+                self._num_crops,
+                self._test_starts,
+                self._min_resize,
+            )
 
     def _labels_of(self, decoded_tensors, *clip):
         """The classes of the frames that a clip spans; of all the video where the record does not say when they are."""
