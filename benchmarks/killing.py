@@ -48,15 +48,13 @@ def kill(work, kills, moments):
         code, printed = commands.run("train", work / "log", **arguments(work, "whole", "train_and_eval"))
         if code:
             raise RuntimeError(printed)
-        expected = learned(work / "whole")
         while found.kills < kills or not found.trainings:
             name = f"killed{found.trainings}"
             live_until_done(commands, work, name, found, kills, moments)
             found.trainings += 1
-            got = learned(work / name)
-            different = [each for each in expected if got.get(each) != expected[each]]
+            different, count = differing(work / "whole", work / name)
             if different:
-                found.divergences.append(f"{name}: {len(different)} of {len(expected)} tensors, first {different[0]}")
+                found.divergences.append(f"{name}: {len(different)} of {count} tensors, first {different[0]}")
     found.seconds = time.monotonic() - started
     return found
 
@@ -123,14 +121,13 @@ def half_written(folder):
     return wrong
 
 
-def learned(folder):
-    """{name: bytes} of weights, momentum and step in the last checkpoint of a run."""
+def differing(folder, other):
+    """What the last checkpoints of two runs hold that is not the same bit for bit, and how many tensors there are."""
     import tensorflow as tf
 
-    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(folder)))
-    # All but the graph of objects and the count of savings; the backbone's have a root of their own.
-    names = [name for name in reader.get_variable_to_shape_map() if not name.startswith(("_CHECK", "save_counter"))]
-    return {name: reader.get_tensor(name).tobytes() for name in names}
+    from keras_nonlocal.tfm.runs import checkpoints
+
+    return checkpoints.differing(*(tf.train.latest_checkpoint(str(each)) for each in (folder, other)))
 
 
 def arguments(work, name, mode):

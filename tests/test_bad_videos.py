@@ -4,7 +4,6 @@ import fcntl
 import json
 import shutil
 import subprocess
-import sys
 
 import cv2
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 import tensorflow as tf
 from video_files import DATA, FOOTAGE, write_video
 
-from keras_nonlocal import errors, features
+from keras_nonlocal import errors, features, processes
 from keras_nonlocal.data.video import reader
 from keras_nonlocal.demo import clips
 from keras_nonlocal.tfm import evaluate
@@ -51,9 +50,7 @@ def prepare(tmp_path):
 
     def run(**others):
         # In a process of its own: other modules define flags of the same names.
-        program = "import sys; from keras_nonlocal import commands; sys.argv[0] = 'keras-nonlocal'; commands.main()"
-        given = [f"--{name}={value}" for name, value in (settings | others).items()]
-        command = [sys.executable, "-c", program, "prepare_videos", *given]
+        command = processes.command("prepare_videos", **(settings | others))
         done = subprocess.run(command, capture_output=True, text=True)
         print(done.stdout)
         if done.returncode:

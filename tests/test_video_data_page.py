@@ -4,12 +4,13 @@ import pathlib
 import re
 import shlex
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from video_files import write_frames, write_tar, write_video
+
+from keras_nonlocal import processes
 
 ROOT = pathlib.Path(__file__).parent.parent
 COMMANDS = re.findall(
@@ -71,8 +72,7 @@ def test_the_page_has_commands():
 def test_a_command_of_the_page(folder, command):
     """In the page's order: a later one may need what an earlier one wrote."""
     arguments = [*shlex.split(command.replace("\\\n", ""))[1:], "--shards=2", "--workers=1"]
-    program = "import sys; from keras_nonlocal import commands; sys.argv[0] = 'keras-nonlocal'; commands.main()"
-    done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(processes.command(*arguments), cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "2 of 2 videos are good, 8 frames" in done.stdout
     out, split = (re.search(rf"--{flag}=(\S+)", command)[1] for flag in ("out", "split"))

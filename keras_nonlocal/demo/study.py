@@ -184,8 +184,8 @@ def _config(folder, row, records, steps):
     if records == "pairs":
         placed |= {"non_local": row.blocks, "non_local_block": row.block}
     task = {"model": {"backbone": {"video_resnet": placed}}}
-    for part in ("train", "validation"):
-        task[f"{part}_data"] = {"input_path": f"{folder}/records/{records}/{part}-*.tfrecord"}
+    for part, path in whole.records_of(folder, records).items():
+        task[f"{part}_data"] = {"input_path": path}
     if records == "digits":
         return {"task": task}
     task["init_checkpoint"] = str(folder / row.trunk)

@@ -1,6 +1,5 @@
 """From real footage to served models of one label and of several, with trainings that are killed on the way."""
 
-import json
 import os
 import pathlib
 import time
@@ -115,10 +114,7 @@ def _train(work, seed, names):
     killed = [name for name in names if name in KILLS]
     commands = {name: train_command(work, seed, name) for name in names}
     seconds = side_by_side(commands, {name: KILLS[name] for name in killed})
-    path = work / f"seconds_{names[0]}.json"
-    # Unless it had been done before and took no time now.
-    if not path.exists():
-        files.write_text(path, json.dumps(seconds))
+    whole.keep_seconds(work / f"seconds_{names[0]}.json", seconds)
     for name in killed:
         video_report.compare(work, name.removesuffix("_killed"), name)
 
@@ -132,9 +128,7 @@ def train_command(work: pathlib.Path, seed: int, name: str) -> list[str]:
       name: of the run, with `_killed` behind it for the one that is compared with it.
     """
     experiment, config, records = RUNS[name.removesuffix("_killed")]
-    overrides = [
-        f"task.{part}_data.input_path={work}/records/{records}/{part}-*.tfrecord" for part in ("train", "validation")
-    ]
+    overrides = [f"task.{part}_data.input_path={path}" for part, path in whole.records_of(work, records).items()]
     if records == "charades":
         overrides.append(f"task.init_checkpoint={work}/i3d")
     return command(

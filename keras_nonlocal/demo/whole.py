@@ -42,9 +42,7 @@ def run_demo(work_dir, seed, export_dir):
     begin("train C2D and non-local C2D")
     names = ("c2d", "non_local_c2d")
     seconds = side_by_side({name: _train(work, seed, f"{name}_demo", "demo_clips", "pairs", name) for name in names})
-    # Unless it had been done before and took no time now.
-    if not (work / "seconds.json").exists():
-        files.write_text(work / "seconds.json", json.dumps(seconds))
+    keep_seconds(work / "seconds.json", seconds)
 
     begin("evaluate")
     for name in names:
@@ -89,6 +87,17 @@ def write_clips(work: pathlib.Path, seed: int) -> None:
                         short_side=0))  # fmt: skip
 
 
+def keep_seconds(path: pathlib.Path, seconds: dict[str, float]) -> None:
+    """Writes how long trainings took, unless they had been done before and took no time now."""
+    if not path.exists():
+        files.write_text(path, json.dumps(seconds))
+
+
+def records_of(work: pathlib.Path, records: str) -> dict[str, str]:
+    """The patterns of a seed's records, by the part of the data that reads them: train or validation."""
+    return {part: f"{work}/records/{records}/{part}-*.tfrecord" for part in ("train", "validation")}
+
+
 def test_command(work: pathlib.Path, name: str, experiment: str, out: pathlib.Path) -> list[str]:
     """The command line of a network's test: three clips of each held-out video.
 
@@ -113,8 +122,7 @@ def test_command(work: pathlib.Path, name: str, experiment: str, out: pathlib.Pa
 
 def _train(work, seed, experiment, config, records, name):
     """The command line of a training."""
-    overrides = [f"task.{part}_data.input_path={work}/records/{records}/{part}-*.tfrecord"
-                 for part in ("train", "validation")]  # fmt: skip
+    overrides = [f"task.{part}_data.input_path={path}" for part, path in records_of(work, records).items()]
     if records == "pairs":
         overrides.append(f"task.init_checkpoint={work}/digits")
     return command(

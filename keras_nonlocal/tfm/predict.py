@@ -14,6 +14,7 @@ from keras_nonlocal import errors
 from keras_nonlocal.tfm import train
 from keras_nonlocal.tfm.inputs import pixels, sources, videos, views
 from keras_nonlocal.tfm.runs import workers
+from keras_nonlocal.tfm.runs.progress import eta
 from keras_nonlocal.tfm.tasks import answers
 
 SECONDS_A_LINE = 10
@@ -189,8 +190,7 @@ class _Progress:
         self._last = now
         rate = self._done / max(now - self._start, 1e-9)
         line = f"test  {self._done:>7}/{self._total} videos  {rate:.2f} videos/s"
-        left = round((self._total - self._done) / max(rate, 1e-9))
-        print(f"{line}  ETA {left // 3600}:{left // 60 % 60:02}:{left % 60:02}", flush=True)
+        print(f"{line}  {eta((self._total - self._done) / max(rate, 1e-9))}", flush=True)
 
 
 def _check(names, scores, total):

@@ -5,6 +5,12 @@ import time
 import tensorflow as tf
 
 
+def eta(seconds: float) -> str:
+    """The time left as people read it, such as "ETA 1:02:03"."""
+    left = round(seconds)
+    return f"ETA {left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
+
+
 class TrainProgress:
     """Prints step, loss, metrics, rate and the time left after every loop of steps."""
 
@@ -23,8 +29,7 @@ class TrainProgress:
         if self._last:
             # The first loop also builds the graph: its rate says nothing.
             rate = (step - self._last[0]) / (now - self._last[1])
-            left = round((self._train_steps - step) / rate)
-            line += f"  {rate:.2f} steps/s  ETA {left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
+            line += f"  {rate:.2f} steps/s  {eta((self._train_steps - step) / rate)}"
         self._last = step, now
         print(line, file=self._console, flush=True)
 
