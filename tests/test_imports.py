@@ -26,7 +26,18 @@ ROOMS = (
     "demo",
     "commands",
 )
-GROUND = ("errors", "files", "features", "console", "configs", "processes", "cluster", "_version")
+GROUND = (
+    "errors",
+    "files",
+    "features",
+    "console",
+    "configs",
+    "processes",
+    "cluster",
+    "skeleton",
+    "drawing",
+    "_version",
+)
 FORBIDDEN = {
     "ops": {"layers"},
     "layers": {"models", "surgery", "analysis", "weights"},
@@ -105,12 +116,14 @@ def test_rooms_import_one_way(path):
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "data").rglob("*.py")), ids=_name)
-def test_records_know_no_video(path):
-    """Texts of lists and labels are below records, and videos above them."""
+def test_records_know_neither_videos_nor_images(path):
+    """Texts of lists and labels are below records, and videos and images above them."""
     folder = path.relative_to(PACKAGE / "data").parts[0]
-    above = {"video": (), "records": ("video",)}.get(folder, ("video", "records"))
+    above = {"video": ("coco",), "coco": ("video",), "records": ("video", "coco")}.get(
+        folder, ("video", "coco", "records")
+    )
     assert not _imports_any(path, *(f"keras_nonlocal.data.{name}" for name in above))
-    assert folder == "video" or not _imports_any(path, "cv2")
+    assert folder in ("video", "coco") or not _imports_any(path, "cv2")
 
 
 def test_every_module_is_in_a_room():

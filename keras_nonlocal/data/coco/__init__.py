@@ -1,0 +1,1 @@
+"""Images with boxes, masks and keypoints as COCO annotates them."""
