@@ -117,8 +117,9 @@ def _label(drawn, x, y, text, colour, width):
     cv2 = _cv2()
     font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.4 * width
     (columns, rows), below = cv2.getTextSize(text, font, scale, width)
+    rows, below = rows + width, below + width
     left = int(np.clip(x, 0, max(0, drawn.shape[1] - columns)))
-    bottom = int(np.clip(y, rows + below, drawn.shape[0]))
+    bottom = int(np.clip(y, rows + below, max(rows + below, drawn.shape[0])))
     cv2.rectangle(drawn, (left, bottom - rows - below), (left + columns, bottom), colour, -1)
     ink = (0, 0, 0) if np.dot(colour, [0.299, 0.587, 0.114]) > 128 else (255, 255, 255)
     cv2.putText(drawn, text, (left, bottom - below), font, scale, ink, width, cv2.LINE_AA)

@@ -18,10 +18,11 @@ class CocoExamples(ExampleMaker):
     """Makes one example of each image, with the objects that can be used; there may be none.
 
     Beside the image it holds `image/height`, `image/width`, `image/filename`, `image/source_id` (its id) and
-    `image/format`, and of each object `image/object/bbox/xmin` and so on as parts of the image's width and height, `class/label` (the
-    category's id), `class/text`, `area`, `is_crowd` and, if asked for, `mask`, a PNG of 0 and 1 as large as the image.
-    `image/object/keypoint/x`, `/y` and `/visibility` have K values for each object: indices of pixels as parts of width
-    and height, and 0, 1 or 2. All are 0 where an object has none, and x and y wherever visibility is.
+    `image/format`, and of each object `image/object/bbox/xmin` and so on as parts of the image's width and height,
+    `class/label` (the category's id), `class/text`, `area`, `is_crowd` and, if asked for, `mask`, a PNG of 0 and 1 as
+    large as the image. `image/object/keypoint/x`, `/y` and `/visibility` have K values for each object: indices of
+    pixels as parts of width and height, and 0, 1 or 2. All are 0 where an object has none, and x and y wherever
+    visibility is.
 
     Args:
       images_dir: the folder of the images.
