@@ -1,4 +1,4 @@
-"""Records of images annotated as COCO's, as tf-models-official reads them, and everything that can be wrong with them."""
+"""Records of images annotated as COCO's, as tf-models-official reads them, and all that can be wrong with them."""
 
 import io
 import json
@@ -184,11 +184,11 @@ BAD_ANNOTATIONS = {
     "bad_mask far": ({"segmentation": [[1, 1, 2e8, 5, 9, 9]]}, "leaves its image by more than the image's size"),
     "no_mask missing": ({"segmentation": None}, "has no segmentation; annotate one, or leave --masks out"),
     "bad_mask text": ({"segmentation": "polygon"}, "neither a list of polygons nor run lengths"),
-    "mask_size": ({"segmentation": {"size": [60, 40], "counts": [2400]}}, r"of size \[60, 40\] in an image of \[40, 60\]"),
-    "mask_size short": ({"segmentation": {"size": [40, 60], "counts": [9]}}, "run lengths of 9 pixels in an image of 2400"),
+    "mask_size": ({"segmentation": {"size": [60, 40], "counts": [2400]}}, r"size \[60, 40\] in an image of \[40, 60\]"),
+    "mask_size short": ({"segmentation": {"size": [40, 60], "counts": [9]}}, "of 9 pixels in an image of 2400"),
     "mask_size no text": ({"segmentation": {"size": [40, 60], "counts": ""}}, "run lengths of 0 pixels"),
     "mask_size long text": ({"segmentation": {"size": [40, 60], "counts": "ooo0" * 3}}, "pixels in an image of 2400"),
-    "bad_mask counts": ({"segmentation": {"size": [40, 60], "counts": [-1, 2401]}}, "neither a list of counts nor COCO"),
+    "bad_mask counts": ({"segmentation": {"size": [40, 60], "counts": [-1, 2401]}}, "neither a list of counts"),
     "bad_mask characters": ({"segmentation": {"size": [40, 60], "counts": "é~"}}, "neither a list of counts nor COCO"),
     "bad_mask endless": ({"segmentation": {"size": [40, 60], "counts": "o" * 50}}, "neither a list of counts nor COCO"),
     "keypoints_number": ({"keypoints": [1, 2, 2] * 4}, "has 12 numbers as keypoints and must have 3 for each of 3"),
@@ -369,29 +369,29 @@ def second(part, **change):
 
 BAD_FILES = {
     "results": (lambda content: [KITE], "has no list of images and annotations and categories as a detector's results"),
-    "captions": (lambda content: {**content, "categories": None}, "is no file of annotations .* no list of categories;"),
+    "captions": (lambda content: {**content, "categories": None}, "no file of annotations .* no list of categories;"),
     "image twice": (second("images", file_name="b.jpg"), "image 5 of .* is listed twice; each has an id of its own"),
     "name twice": (second("images", id=6), "a.jpg is listed twice in .*, as image 5 and as image 6"),
     "annotation twice": (second("annotations"), "annotation 7 of .* is there twice; each has an id of its own"),
     "category twice": (second("categories"), "category 4 of .* is there twice"),
-    "image's name": (second("images", id="000139"), "image number 1 of .* must have an integer as id.*Received: '000139'"),
+    "image's name": (second("images", id="000139"), "number 1 of .* an integer as id.*Received: '000139'"),
     "half an id": (second("images", id=1.5), "must have an integer as id"),
     "true": (second("images", id=True), "must have an integer as id"),
     "image id": (second("annotations", id=8, image_id="5"), "annotation 8 of .* must have an integer as image_id"),
     "no category": (second("annotations", id=8, category_id=None), "annotation 8 of .* an integer as category_id"),
     "no image": (spoiled(images=[3]), "image number 0 of .* is 3; it must be an object with an id"),
     "no file name": (second("images", id=6, file_name=""), "image 6 of .* must have a file_name"),
-    "file name of two lines": (second("images", id=6, file_name="a\nb"), "a control character|another control character"),
-    "size": (second("images", id=6, file_name="b.jpg", height=0), "image 6 of .* positive integers as height and width"),
+    "file name of two lines": (second("images", id=6, file_name="a\nb"), "another control character"),
+    "size": (second("images", id=6, file_name="b.jpg", height=0), "image 6 of .* positive integers as height"),
     "background": (
-        lambda content: {**content, "categories": [{"id": 0, "name": "kite"}], "annotations": [{**KITE, "category_id": 0}]},
+        spoiled(categories=[{"id": 0, "name": "kite"}], annotations=[{**KITE, "category_id": 0}]),
         "annotation 7 of .* is of category 0, kite, and a detector's class 0 is the background; number the categories",
     ),
     "no name": (second("categories", id=5, name=""), "category 5 of .* must have a name"),
     "two of a name": (second("categories", id=5), "two categories of .* are called 'kite'"),
     "far": (second("categories", id=10**9, name="far"), "must have an id from 1 to 99,999"),
     "no classes": (spoiled(categories=[], annotations=[]), "has no category above 0"),
-    "other folder": (spoiled(images=[{"id": 5, "file_name": "x.jpg"}]), "not one of the 1 images .* exists, such as .*x.jpg"),
+    "other folder": (spoiled(images=[{"id": 5, "file_name": "x.jpg"}]), "not one of the 1 images .* exists, such as"),
 }  # fmt: skip
 
 
@@ -471,7 +471,7 @@ def test_a_check_finds_what_writing_finds_and_leaves_no_records(folder):
 
 
 def test_samples_show_what_the_records_hold(folder):
-    """A triangle without masks or names in the way of its keypoints; images without objects and bad ones are not drawn."""
+    """The mask is beside the keypoints; images without objects and bad ones are not drawn."""
     folder.image(6, "empty.jpg")
     folder.image(7, "missing.jpg", save=False)
     folder.annotate({**KITE, "image_id": 7})
