@@ -121,14 +121,14 @@ def _box(drawn, box, text, colour, width):
 def _label(drawn, x, y, text, colour, width):
     """A text on a ground of its colour, over the box's upper left corner or within, and within the image."""
     cv2 = _cv2()
-    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.4 * width
-    (columns, rows), below = cv2.getTextSize(text, font, scale, width)
+    font, scale, weight = cv2.FONT_HERSHEY_SIMPLEX, 0.2 + 0.2 * width, max(1, width - 1)
+    (columns, rows), below = cv2.getTextSize(text, font, scale, weight)
     rows, below = rows + width, below + width
     left = int(np.clip(x, 0, max(0, drawn.shape[1] - columns)))
     bottom = int(np.clip(y, rows + below, max(rows + below, drawn.shape[0])))
     cv2.rectangle(drawn, (left, bottom - rows - below), (left + columns, bottom), colour, -1)
     ink = (0, 0, 0) if np.dot(colour, [0.299, 0.587, 0.114]) > 128 else (255, 255, 255)
-    cv2.putText(drawn, text, (left, bottom - below), font, scale, ink, width, cv2.LINE_AA)
+    cv2.putText(drawn, text, (left, bottom - below), font, scale, ink, weight, cv2.LINE_AA)
 
 
 def _index(value):

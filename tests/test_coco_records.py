@@ -154,10 +154,15 @@ def test_a_box_that_sticks_out_is_cut_to_its_image(folder, box, kept, counted):
 @pytest.mark.parametrize("area", [None, 0])
 def test_an_area_that_nobody_wrote_is_the_masks_or_the_boxs(folder, area):
     triangle = {**KITE, "area": area, "segmentation": [[10, 5, 30, 5, 10, 15]]}
-    folder.annotate({**triangle, "id": 1}, {**triangle, "id": 2, "segmentation": []})
+    others = [{**triangle, "id": 2, "segmentation": []}, {**triangle, "id": 3, "segmentation": [[1, 2]]}]
+    folder.annotate({**triangle, "id": 1}, *others)
     _, records = folder.write()
-    of_mask, of_box = decoded(records[5])["groundtruth_area"]
-    assert of_box == 200 and of_mask == masks.decode(triangle["segmentation"], HEIGHT, WIDTH).sum() and of_mask < 120
+    of_mask, *of_boxes = decoded(records[5])["groundtruth_area"]
+    assert (
+        of_boxes == [200, 200]
+        and of_mask == masks.decode(triangle["segmentation"], HEIGHT, WIDTH).sum()
+        and of_mask < 120
+    )
 
 
 # Annotations that cannot be used.

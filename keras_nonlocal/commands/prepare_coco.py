@@ -46,8 +46,8 @@ def main(_):
     )
     if FLAGS.check:
         found = split.check(planned, FLAGS.out, FLAGS.workers)
-        drawn = samples.draw(planned, listed.edges if FLAGS.keypoints else (), FLAGS.out)
-        print("\n".join(f"drawn: {path}" for path in drawn))
+        for path in samples.draw(planned, listed.edges if FLAGS.keypoints else (), FLAGS.out):
+            print(f"drawn: {path}")
     else:
         found = split.write(planned, FLAGS.out, FLAGS.workers, FLAGS.overwrite)
     print(report.summary(found, planned, FLAGS.out))

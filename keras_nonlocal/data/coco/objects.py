@@ -1,5 +1,6 @@
 """One annotation, looked into: what a record holds of an object, or why it holds nothing."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -76,17 +77,15 @@ def read(annotation: dict, height: int, width: int, with_masks: bool, num_keypoi
     area = annotation.get("area") or 0
     if not errors.is_finite_number(area) or area < 0:
         raise BadObject("bad_area", f"has area {area!r}; write square pixels, or leave it out")
-    mask = _mask(annotation, height, width) if with_masks or (not area and annotation.get("segmentation")) else None
-    # Some tools write none: then that of the mask, and of the box where there is none or it is empty.
-    area = area or (mask is not None and int(mask.sum())) or (box[2] - box[0]) * (box[3] - box[1])
+    mask = _mask(annotation, height, width) if with_masks else None
     keypoints, outside = _keypoints(annotation, height, width, num_keypoints)
     return Object(
         annotation["category_id"],
         box,
         sticks_out,
-        area,
+        area or _area(annotation, mask, box, height, width),
         bool(annotation.get("iscrowd", 0)),
-        mask if with_masks else None,
+        mask,
         keypoints,
         outside,
     )
@@ -120,6 +119,14 @@ def _mask(annotation, height, width):
         return masks.decode(annotation.get("segmentation"), height, width)
     except masks.BadMask as error:
         raise BadObject(error.kind, error.reason) from error
+
+
+def _area(annotation, mask, box, height, width):
+    """Where nobody wrote it, as some tools do not: that of the mask; of the box where there is none or it is empty."""
+    if mask is None:
+        with contextlib.suppress(masks.BadMask):
+            mask = masks.decode(annotation.get("segmentation"), height, width)
+    return (mask is not None and int(mask.sum())) or (box[2] - box[0]) * (box[3] - box[1])
 
 
 def _keypoints(annotation, height, width, count):
