@@ -75,7 +75,7 @@ def read(annotation: dict, height: int, width: int, with_masks: bool, num_keypoi
     if annotation.get("iscrowd", 0) not in (0, 1):
         raise BadObject("bad_crowd", f"has iscrowd {annotation['iscrowd']!r}; it must be 0 or 1")
     area = annotation.get("area") or 0
-    if not errors.is_finite_number(area) or area < 0:
+    if not errors.is_finite_number(area) or not 0 <= area <= float(np.finfo(np.float32).max):
         raise BadObject("bad_area", f"has area {area!r}; write square pixels, or leave it out")
     mask = _mask(annotation, height, width) if with_masks else None
     keypoints, outside = _keypoints(annotation, height, width, num_keypoints)
@@ -101,17 +101,13 @@ def _box(annotation, height, width):
         raise BadObject("bad_box", f"has bbox {box!r}; it must be x, y, width and height in pixels")
     x1, y1, x2, y2 = box[0], box[1], box[0] + box[2], box[1] + box[3]
     inside = max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)
-    if _is_empty((x1, y1, x2, y2), height, width):
-        raise BadObject(HARMLESS, f"has bbox {box!r}, which holds nothing")
-    if _is_empty(inside, height, width):
+    if 0 not in box[2:] and (inside[0] >= inside[2] or inside[1] >= inside[3]):
         raise BadObject("box_outside", f"has bbox {box!r} outside its image of {width}x{height} pixels; correct it")
+    # As float32, which records hold.
+    left, top, right, bottom = np.divide(inside, [width, height, width, height]).astype(np.float32)
+    if left >= right or top >= bottom:
+        raise BadObject(HARMLESS, f"has bbox {box!r}, which holds nothing")
     return inside, max(0, -x1, -y1, x2 - width, y2 - height)
-
-
-def _is_empty(box, height, width):
-    """As float32, which records hold."""
-    x1, y1, x2, y2 = np.divide(box, [width, height, width, height]).astype(np.float32)
-    return x2 <= x1 or y2 <= y1
 
 
 def _mask(annotation, height, width):
