@@ -1,5 +1,6 @@
 """The keypoint head of Mask R-CNN, with non-local blocks between its convolutions (section 5.3, Table 6)."""
 
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,7 +58,9 @@ class KeypointHead(tf_keras.layers.Layer):
         self.num_convs = errors.check_positive_int("num_convs", num_convs)
         self.num_filters = errors.check_positive_int("num_filters", num_filters)
         self.non_local = _checked_indices(non_local, self.num_convs)
-        self.non_local_block = {"norm": None} if non_local_block is None else dict(non_local_block)
+        self.non_local_block = types.MappingProxyType(
+            dict({"norm": None} if non_local_block is None else non_local_block)
+        )
         self.kernel_regularizer = tf_keras.regularizers.get(kernel_regularizer)
         self.convs = [
             tf_keras.layers.Conv2D(self.num_filters, 3, activation="relu", name=f"conv_{i}", **self._shared())
