@@ -97,11 +97,12 @@ class KeypointHead(tf_keras.layers.Layer):
             "padding": "same",
             "kernel_initializer": tf_keras.initializers.VarianceScaling(2, "fan_out", "untruncated_normal"),
             "kernel_regularizer": self.kernel_regularizer,
+            "dtype": self.dtype_policy,
         }
 
     def _non_local(self, i):
-        arguments = {"kernel_regularizer": self.kernel_regularizer, **self.non_local_block}
-        return layers.NonLocal2D(name=f"non_local_{i}", **arguments)
+        inherited = {"kernel_regularizer": self.kernel_regularizer, "dtype": self.dtype_policy}
+        return layers.NonLocal2D(name=f"non_local_{i}", **{**inherited, **self.non_local_block})
 
 
 def _checked_indices(non_local, num_convs):
