@@ -34,7 +34,7 @@ def test_parameters_of_the_paper_s_head():
 
 
 def test_weights_start_as_detectron_s():
-    """N(0, 2 / fan out), not truncated, of a fan out of height * width * channels out; of the deconvolution, channels in."""
+    """N(0, 2 / fan out), not truncated; the fan out is height * width * channels out, or in for the deconvolution."""
     head = small(num_filters=64, num_convs=2)
     head(features(1, 1, 14, 14, 32))
     for layer, fan_out in ((head.convs[0], 9 * 64), (head.convs[1], 9 * 64), (head.deconv, 16 * 64)):
