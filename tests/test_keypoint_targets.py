@@ -163,6 +163,21 @@ def test_sampling_in_a_graph_of_unknown_sizes():
     assert not np.any(sample(*(x[:, :0] for x in arrays))[2]), "an image without regions"
 
 
+def test_regions_labels_and_loss_compile():
+    arrays = example(np.random.default_rng(7))
+    logits = tf.random.normal([2, 4, 8, 8, 3])
+
+    def chain(*tensors):
+        rois, keypoints, visibility = targets.sample(*tensors, 4)
+        labels, weights = targets.heat_map_labels(keypoints, visibility, rois, 8)
+        return labels, weights, targets.loss(logits, labels, weights)
+
+    expected = chain(*map(tf.constant, arrays))
+    for found, value in zip(tf.function(chain, jit_compile=True)(*arrays), expected, strict=True):
+        np.testing.assert_allclose(found, value, rtol=1e-6)
+    assert np.sum(expected[1]) > 5
+
+
 def restated_loss(logits, labels, weights):
     """In float64: the mean over valid keypoints of log(sum(exp(logits))) - logit of the label."""
     logits = np.moveaxis(np.float64(logits), -1, 2)
