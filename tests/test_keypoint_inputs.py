@@ -116,15 +116,19 @@ def test_the_border_of_a_crop_is_inside_and_what_is_not_there_stays_away():
     np.testing.assert_array_equal(found, [[[0, 0], [16, 16], [0, 0], [0, 0], [0, 0]]])
 
 
+def parsed(count, serialized, decoder, parser):
+    """What training gets of a record, so many times."""
+    records = tf.data.Dataset.from_tensors(serialized).repeat(count)
+    return records.map(decoder.decode).map(parser.parse_fn(True)).as_numpy_iterator()
+
+
 def test_a_keypoint_stays_on_its_pixel_in_a_mirror():
-    for seed in range(12):  # mirrored or not
-        tf.random.set_seed(seed)
-        image = np.zeros((SIZE, SIZE, 3), np.uint8)
-        image[40, 10] = 255
-        decoded = keypoint_records.Decoder(1).decode(record(image, [Item((30, 0, 60, 20), [(10, 40, 2)])]))
-        parser = keypoint_parser.Parser(mirrored=(0,), aug_rand_hflip=True, **PARSER)
-        found, labels = parser.parse_fn(True)(decoded)
-        y, x = labels["gt_keypoints"][0, 0].numpy()
+    image = np.zeros((SIZE, SIZE, 3), np.uint8)
+    image[40, 10] = 255
+    serialized = record(image, [Item((30, 0, 60, 20), [(10, 40, 2)])])
+    parser = keypoint_parser.Parser(mirrored=(0,), aug_rand_hflip=True, **PARSER)
+    for found, labels in parsed(12, serialized, keypoint_records.Decoder(1), parser):
+        y, x = labels["gt_keypoints"][0, 0]
         row, column, _ = np.unravel_index(np.argmax(found), found.shape)
         assert (int(y), int(x)) == (row, column) == (40, (10, 53)[int(x) > 31]) and (y % 1, x % 1) == (0.5, 0.5)
 
@@ -132,7 +136,7 @@ def test_a_keypoint_stays_on_its_pixel_in_a_mirror():
 ITEMS = [
     Item((10, 20, 50, 60), corners(10, 20, 50, 60, 2, 2, 1, 2), 1),
     Item((0, 0, 80, 100), corners(0, 0, 80, 100, 2, 2, 2, 2), 2, crowd=1),
-    Item((60, 80, 80, 100), corners(60, 80, 80, 100, 1, 0, 2, 1), 3),
+    Item((58, 78, 78, 98), corners(58, 78, 78, 98, 1, 0, 2, 1), 3),
     Item((5, 70, 30, 95), corners(5, 70, 30, 95, 0, 1, 2, 0), 4),
 ]
 
@@ -161,20 +165,16 @@ def expected_labels(flipped, info):
 
 
 def test_labels_of_training_are_numpy_s_whatever_is_drawn():
-    decoded = keypoint_records.Decoder(4).decode(record(noise(80, 100), ITEMS))
     parser = keypoint_parser.Parser(
         mirrored=CORNERS, aug_rand_hflip=True, aug_scale_min=0.5, aug_scale_max=3.0, **PARSER
     )
-    parse = tf.function(parser.parse_fn(True))
     flips, counts, vanished = set(), set(), 0
-    for seed in range(30):
-        tf.random.set_seed(seed)
-        _, labels = parse(decoded)
-        found = [labels[f"gt_{name}"].numpy() for name in ("boxes", "classes", "keypoints", "visibility")]
+    for _, labels in parsed(30, record(noise(80, 100), ITEMS), keypoint_records.Decoder(4), parser):
+        found = [labels[f"gt_{name}"] for name in ("boxes", "classes", "keypoints", "visibility")]
         assert [part.shape for part in found] == [(6, 4), (6,), (6, 4, 2), (6, 4)]
         matches = []
         for flipped in (False, True):
-            expected = expected_labels(flipped, labels["image_info"].numpy())
+            expected = expected_labels(flipped, labels["image_info"])
             count = len(expected[0])
             if list(found[1]) != [*expected[1], *[-1] * (6 - count)]:
                 continue
@@ -214,16 +214,12 @@ def test_masks_are_mirrored_with_their_object():
     mask = np.zeros((SIZE, SIZE), np.uint8)
     mask[20:24, 10:40] = 1
     mask[24:50, 10:18] = 1
-    decoded = keypoint_records.Decoder(4, include_mask=True).decode(
-        record(noise(SIZE, SIZE), [Item((20, 10, 50, 40), corners(20, 10, 50, 40, 2, 2, 2, 2), mask=mask)])
-    )
+    serialized = record(noise(SIZE, SIZE), [Item((20, 10, 50, 40), corners(20, 10, 50, 40, 2, 2, 2, 2), mask=mask)])
     settings = {**PARSER, "include_mask": True, "mask_crop_size": 28}
     parser = keypoint_parser.Parser(mirrored=CORNERS, aug_rand_hflip=True, **settings)
     found = {}
-    for seed in range(12):
-        tf.random.set_seed(seed)
-        _, labels = parser.parse_fn(True)(decoded)
-        found[labels["gt_boxes"][0, 1].numpy()] = labels["gt_masks"][0].numpy()
+    for _, labels in parsed(12, serialized, keypoint_records.Decoder(4, include_mask=True), parser):
+        found[labels["gt_boxes"][0, 1]] = labels["gt_masks"][0]
     assert set(found) == {10.0, 24.0}, "64 - 40"
     np.testing.assert_allclose(found[24.0], found[10.0][:, ::-1], atol=1e-4)
     assert np.abs(found[24.0] - found[10.0]).max() > 0.9
