@@ -66,11 +66,19 @@ class KeypointEvaluator:
           predictions: tensors, see keras_nonlocal.tfm.scoring.coco_results: source_id, image_info, num_detections,
             detection_boxes, detection_scores, detection_classes, detection_keypoints (B, D, K, 3), and for the bicubic
             decoding keypoint_outputs (B, D, S, S, K).
+
+        Raises:
+          UserError: if there are not as many keypoints as sigmas.
         """
         batch = coco_results.in_numpy(predictions)
+        count = batch["detection_keypoints"].shape[2]
+        if count != len(self._sigmas):
+            raise errors.UserError(
+                f"task.sigmas must be one for each of the {count} keypoints of the model. Received: {len(self._sigmas)}"
+            )
         objects = None if self._annotated else coco_results.in_numpy(groundtruths)
         for row, source in enumerate(batch["source_id"]):
-            image = coco_results.image_id(source)
+            image = coco_scores.image_id(source)
             if image in self._images:
                 continue
             self._images.add(image)
@@ -114,15 +122,11 @@ class KeypointEvaluator:
 
 def _decoded_anew(batch, row):
     """A batch of the one image with the keypoints of its heat maps."""
-    count = int(batch["num_detections"][row])
-    found = [
-        bicubic(logits, box)
-        for logits, box in zip(
-            batch["keypoint_outputs"][row, :count], batch["detection_boxes"][row, :count], strict=True
-        )
-    ]
-    own = {name: value[row : row + 1] for name, value in batch.items() if name != "keypoint_outputs"}
-    return {**own, "detection_keypoints": np.array(found).reshape(1, count, -1, 3)}
+    own = {name: value[row : row + 1] for name, value in batch.items()}
+    heat_maps, places = own.pop("keypoint_outputs")[0], own["detection_keypoints"].astype(np.float64)
+    for number in range(int(own["num_detections"][0])):
+        places[0, number] = bicubic(heat_maps[number], own["detection_boxes"][0, number])
+    return {**own, "detection_keypoints": places}
 
 
 def _annotations(objects, row):
@@ -133,7 +137,7 @@ def _annotations(objects, row):
         # Pixels are numbered, their centres are half a pixel further; what is not there is 0, 0, 0.
         places = (objects["keypoints"][row, place, :, ::-1] - 0.5) * (visibility > 0)[:, np.newaxis]
         yield {
-            "image_id": coco_results.image_id(objects["source_id"][row]),
+            "image_id": coco_scores.image_id(objects["source_id"][row]),
             "category_id": int(objects["classes"][row, place]),
             "bbox": [left, top, right - left, bottom - top],
             "area": float(objects["areas"][row, place]),

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from official.vision.ops import mask_ops
 from pycocotools import mask as masks_of_coco
 
 from keras_nonlocal import errors, files
+from keras_nonlocal.tfm.scoring import coco_scores
 
 # By what pycocotools calls the kind of results.
 FILES = {"bbox": "bbox.json", "segm": "segm.json", "keypoints": "keypoints.json"}
@@ -24,11 +25,6 @@ def in_numpy(tensors: dict[str, Any]) -> dict[str, np.ndarray]:
             parts = value if isinstance(value, tuple) else (value,)
             batch[name] = np.concatenate([np.asarray(part) for part in parts])
     return batch
-
-
-def image_id(source_id: Any) -> int:
-    """The image's id, of a record's text or the number that tfm makes of it."""
-    return int(source_id)
 
 
 def boxes(batch: dict[str, np.ndarray], row: int) -> list[dict]:
@@ -90,7 +86,7 @@ def keypoints(batch: dict[str, np.ndarray], row: int) -> list[dict]:
 
 def _lines(batch, row, **values):
     ((name, values),) = values.items()
-    image = image_id(batch["source_id"][row])
+    image = coco_scores.image_id(batch["source_id"][row])
     classes, scores = (_found(batch, f"detection_{each}", row).tolist() for each in ("classes", "scores"))
     return [
         {"image_id": image, "category_id": int(category), name: value, "score": score}
@@ -133,24 +129,21 @@ def write(folder: str | os.PathLike, results: dict[str, Iterable[dict]]) -> list
     >>> json.load(open(path)) == [line]
     True
     """
-    paths = []
-    for kind, lines in results.items():
-        path = os.path.join(folder, FILES[kind])
-        try:
-            text = json.dumps(list(lines), allow_nan=False, separators=(",", ":"))
-            os.makedirs(folder, exist_ok=True)
-            files.write_text(path, f"{text}\n")
-        except ValueError as error:
-            raise errors.UserError(
-                f"{path} is not written, as some results are not numbers: the training went wrong, test an earlier "
-                "checkpoint."
-            ) from error
-        except OSError as error:
-            raise errors.UserError(
-                f"{path} cannot be written ({errors.first_line(error)}): make room there, or give another --out_dir."
-            ) from error
-        paths.append(path)
-    return paths
+    paths = {kind: os.path.join(folder, FILES[kind]) for kind in results}
+    try:
+        os.makedirs(folder, exist_ok=True)
+        for kind, path in paths.items():
+            files.write_text(path, json.dumps(list(results[kind]), allow_nan=False, separators=(",", ":")) + "\n")
+    except ValueError as error:
+        raise errors.UserError(
+            f"{path} is not written, as some results are not numbers: the training went wrong, test an earlier "
+            "checkpoint."
+        ) from error
+    except OSError as error:
+        raise errors.UserError(
+            f"--out_dir {folder} cannot be written ({errors.first_line(error)}): make room there, or give another one."
+        ) from error
+    return list(paths.values())
 
 
 def read(path: str) -> tuple[str, list[dict]]:
@@ -161,7 +154,7 @@ def read(path: str) -> tuple[str, list[dict]]:
     """
     try:
         with tf.io.gfile.GFile(path) as file:
-            lines = json.load(file)
+            lines = [{**line, "image_id": coco_scores.image_id(line["image_id"])} for line in json.load(file)]
         kinds = {_kind(line) for line in lines}
     except (OSError, tf.errors.OpError, ValueError, KeyError, TypeError) as error:
         raise errors.UserError(
@@ -174,8 +167,29 @@ def read(path: str) -> tuple[str, list[dict]]:
     return kinds.pop(), lines
 
 
+def score_file(path: str, annotations: str, sigmas: Sequence[float]) -> dict[str, float]:
+    """The metrics of a file of results, on all images of the annotations.
+
+    Args:
+      path: as write writes it.
+      annotations: a file in COCO's format.
+      sigmas: of keypoints, if it holds such.
+
+    Returns:
+      As coco_scores.score.
+
+    Raises:
+      UserError: for a file that is something else, or results of other images or keypoints.
+    """
+    kind, lines = read(path)
+    truth = coco_scores.read_annotations(annotations)
+    if kind == "keypoints":
+        truth = coco_scores.of_keypoints(truth, len(sigmas), annotations)
+    return {name: float(value) for name, value in coco_scores.score(kind, truth, lines, sigmas=sigmas).items()}
+
+
 def _kind(line):
-    line["image_id"], line["category_id"], line["score"]  # noqa: B018
+    line["category_id"], line["score"]  # noqa: B018
     for name, kind in (("keypoints", "keypoints"), ("segmentation", "segm"), ("bbox", "bbox")):
         if name in line:
             return kind

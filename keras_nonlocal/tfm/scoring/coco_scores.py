@@ -92,10 +92,9 @@ def read_annotations(path: str) -> dict:
     try:
         with tf.io.gfile.GFile(path) as file:
             document = json.load(file)
-        images, categories = document["images"], document["categories"]
+        images = [{**each, "id": image_id(each["id"])} for each in document["images"]]
+        categories = [{**each, "id": each["id"]} for each in document["categories"]]
         annotations = [_complete(number, given) for number, given in enumerate(document["annotations"], start=1)]
-        for each in (*images, *categories):
-            each["id"]  # noqa: B018
     except (OSError, tf.errors.OpError, ValueError, KeyError, TypeError) as error:
         raise errors.UserError(
             f"{path} is no file of annotations in COCO's format ({errors.first_line(error)}): give a JSON file with "
@@ -106,8 +105,14 @@ def read_annotations(path: str) -> dict:
 
 def _complete(number, given):
     _, _, width, height = given["bbox"]
-    of_box = {"iscrowd": 0, "area": width * height}
-    return {**of_box, **given, "id": number, "image_id": given["image_id"], "category_id": given["category_id"]}
+    ids = {"id": number, "image_id": image_id(given["image_id"]), "category_id": given["category_id"]}
+    return {"iscrowd": 0, "area": width * height, **given, **ids}
+
+
+def image_id(given: int | str | bytes) -> int | str:
+    """An image's id, as a number wherever it is one: that is what tfm makes of the text in a record."""
+    text = given.decode() if isinstance(given, bytes) else str(given)
+    return int(text) if text.isdecimal() else text
 
 
 def of_keypoints(truth: dict, count: int, path: str) -> dict:
@@ -132,7 +137,7 @@ def of_keypoints(truth: dict, count: int, path: str) -> dict:
     having |= {each["id"] for each in truth["categories"] if each.get("keypoints")}
     if not having:
         raise errors.UserError(
-            f"no annotation or category of {path} has keypoints: give a file that has, as person_keypoints_val2017.json."
+            f"no annotation or category of {path} has keypoints: give a file of them, as person_keypoints_val2017.json."
         )
     annotations = [_with_keypoints(each, count, path) for each in annotations if each["category_id"] in having]
     categories = [each for each in truth["categories"] if each["id"] in having]
