@@ -34,7 +34,7 @@ class KeypointRCNNTask(maskrcnn.MaskRCNNTask):
     def build_inputs(self, params, input_context=None, dataset_fn=None):
         records = dataset_fn or dataset_fns.pick_dataset_fn(params.file_type)
         if params.is_training:
-            _check_records(params, records)
+            self._check_records(params, records)
         reader = input_reader.InputReader(
             params,
             dataset_fn=_with_keypoints(records) if params.is_training else records,
@@ -42,6 +42,21 @@ class KeypointRCNNTask(maskrcnn.MaskRCNNTask):
             parser_fn=self._parser(params).parse_fn(params.is_training),
         )
         return reader.read(input_context=input_context)
+
+    def _check_records(self, params, dataset_fn):
+        """Refuses records of which none has a visible keypoint: training would read them for ever."""
+        name, path = "task.train_data.input_path", params.input_path
+        if not isinstance(path, str | list | tuple):
+            raise errors.UserError(
+                f"{name} must be a pattern of files or a list of them, for records of keypoints are not mixed. "
+                f"Received: {path!r}"
+            )
+        try:
+            first = list(_with_keypoints(dataset_fn)(input_reader.match_files(path)).take(1))
+        except tf.errors.OpError as error:
+            raise errors.UserError(answers.of(self.task_config).explain(error) or errors.first_line(error)) from error
+        if not first:
+            raise errors.UserError(f"{name} must match records with a visible keypoint, and none has. Received: {path}")
 
     def _decoder(self, params):
         settings = params.decoder.get()
@@ -100,10 +115,10 @@ class KeypointRCNNTask(maskrcnn.MaskRCNNTask):
 
     def _build_coco_metrics(self):
         super()._build_coco_metrics()
-        keypoints = coco_keypoints.KeypointEvaluator(
+        self.keypoint_metric = coco_keypoints.KeypointEvaluator(
             self.task_config.annotation_file, self.task_config.sigmas, self.task_config.decoding
         )
-        self.coco_metric = _Evaluators(self.coco_metric, keypoints)
+        self.coco_metric = _Evaluators(self.coco_metric, self.keypoint_metric)
 
     def _update_metrics(self, labels, outputs, logs):
         super()._update_metrics(labels, outputs, logs)
@@ -149,7 +164,7 @@ class _Evaluators:
         self._keypoints.reset_states()
 
     def update_state(self, groundtruths, predictions):
-        self._keypoints.update_state(dict(groundtruths), dict(predictions))
+        self._keypoints.update_state(groundtruths, predictions)
         self._boxes.update_state(
             {name: value for name, value in groundtruths.items() if name not in ("keypoints", "visibility")},
             {name: value for name, value in predictions.items() if "keypoint" not in name},
@@ -161,21 +176,6 @@ class _Evaluators:
 
 def _with_keypoints(dataset_fn):
     return lambda files: dataset_fn(files).filter(keypoint_records.has_keypoints)
-
-
-def _check_records(params, dataset_fn):
-    """Refuses records of which none has a visible keypoint: training would read them for ever."""
-    if not isinstance(params.input_path, str | list | tuple):
-        raise errors.UserError(
-            "task.train_data.input_path must be a pattern of files or a list of them, for records of keypoints are "
-            f"not mixed. Received: {params.input_path!r}"
-        )
-    files = input_reader.match_files(params.input_path)
-    if not any(True for _ in _with_keypoints(dataset_fn)(files).take(1)):
-        raise errors.UserError(
-            "task.train_data.input_path must match records with keypoints, and no object of them has a visible one. "
-            f"Received: {params.input_path}"
-        )
 
 
 @answers.ANSWERS.register(config.KeypointTask)
