@@ -63,6 +63,8 @@ class Recipe:
       frames: of a clip; None for images.
       stride: distance between frames, in frames of the video.
       norm_frozen: whether batch norm keeps what it starts with.
+      nesterov: whether momentum is Nesterov's.
+      warm_up: steps in which the learning rate rises from a third.
     """
 
     dataset: str
@@ -76,6 +78,8 @@ class Recipe:
     frames: int | None = None
     stride: int | None = None
     norm_frozen: bool = False
+    nesterov: bool = True
+    warm_up: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +162,10 @@ DETECTORS = _by_name(
 )
 
 _TEST = "Test: keras-nonlocal evaluate with --clips=10 --crops=3."
-_DETECTRON = "It is Detectron's 1x, the paper does not say. Batch norm of the backbone is frozen."
+_DETECTRON = (
+    "It is Detectron's {}, the paper does not say, and tfm's Mask R-CNN differs from Detectron's. Batch norm of the "
+    "backbone is frozen."
+)
 _FROM_IMAGENET = (
     "The paper starts from ImageNet weights: set task.init_checkpoint, of a network with non-local blocks to what "
     "keras-nonlocal warm_start makes."
@@ -212,9 +219,11 @@ RECIPES = {
         learning_rate=0.02,
         steps=90_000,
         falls=(60_000, 80_000),
-        note=_DETECTRON,
+        note=_DETECTRON.format("1x"),
         start=_FROM_IMAGENET,
         norm_frozen=True,
+        nesterov=False,
+        warm_up=500,
     ),
     "coco_x152": Recipe(
         "coco",
@@ -223,9 +232,11 @@ RECIPES = {
         learning_rate=0.01,
         steps=260_000,
         falls=(200_000, 240_000),
-        note=_DETECTRON,
+        note=_DETECTRON.format("1.44x of this network"),
         start=_FROM_IMAGENET,
         norm_frozen=True,
+        nesterov=False,
+        warm_up=500,
     ),
 }
 
