@@ -1,5 +1,6 @@
 """The keypoint head of Mask R-CNN, with non-local blocks between its convolutions (section 5.3, Table 6)."""
 
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,7 +58,9 @@ class KeypointHead(tf_keras.layers.Layer):
         self.num_convs = errors.check_positive_int("num_convs", num_convs)
         self.num_filters = errors.check_positive_int("num_filters", num_filters)
         self.non_local = _checked_indices(non_local, self.num_convs)
-        self.non_local_block = {"norm": None} if non_local_block is None else dict(non_local_block)
+        self.non_local_block = types.MappingProxyType(
+            dict({"norm": None} if non_local_block is None else non_local_block)
+        )
         self.kernel_regularizer = tf_keras.regularizers.get(kernel_regularizer)
         self.convs = [
             tf_keras.layers.Conv2D(self.num_filters, 3, activation="relu", name=f"conv_{i}", **self._shared())
@@ -94,11 +97,12 @@ class KeypointHead(tf_keras.layers.Layer):
             "padding": "same",
             "kernel_initializer": tf_keras.initializers.VarianceScaling(2, "fan_out", "untruncated_normal"),
             "kernel_regularizer": self.kernel_regularizer,
+            "dtype": self.dtype_policy,
         }
 
     def _non_local(self, i):
-        arguments = {"kernel_regularizer": self.kernel_regularizer, **self.non_local_block}
-        return layers.NonLocal2D(name=f"non_local_{i}", **arguments)
+        inherited = {"kernel_regularizer": self.kernel_regularizer, "dtype": self.dtype_policy}
+        return layers.NonLocal2D(name=f"non_local_{i}", **{**inherited, **self.non_local_block})
 
 
 def _checked_indices(non_local, num_convs):

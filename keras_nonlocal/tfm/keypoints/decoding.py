@@ -37,7 +37,7 @@ def quadratic(logits: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
     boxes = tf.cast(boxes, tf.float32)[:, :, None]  # -> (B, N, 1, 4)
     size = tf.cast([height, width], tf.float32)
     points = boxes[..., :2] + cells * (boxes[..., 2:] - boxes[..., :2]) / size
-    scores = tf.exp(_at(maps, peaks) - tf.reduce_logsumexp(maps, axis=-1))
+    scores = 1 / tf.reduce_sum(tf.exp(maps - _at(maps, peaks)[..., None]), axis=-1)
     return tf.concat([points, scores[..., None]], axis=-1)
 
 

@@ -106,7 +106,8 @@ class KeypointRCNNModel(maskrcnn_model.MaskRCNNModel):
         return {"keypoint_outputs": logits, "detection_keypoints": decoding.quadratic(logits, boxes)}
 
     def _keypoint_logits(self, features, boxes):
-        return self.keypoint_head(self.keypoint_roi_aligner(features, boxes))
+        # In mixed precision tfm's sampled regions are of the low one, which is too coarse for positions inside of them.
+        return self.keypoint_head(self.keypoint_roi_aligner(features, tf.cast(boxes, tf.float32)))
 
     @property
     def checkpoint_items(self) -> dict[str, Any]:
