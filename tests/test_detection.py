@@ -12,12 +12,14 @@ from official.core import exp_factory
 from official.modeling import hyperparams
 from official.vision.configs import maskrcnn, retinanet
 from official.vision.data.tf_example_builder import TfExampleBuilder
+from official.vision.evaluation import coco_utils
 from sklearn.datasets import load_digits
 
 from keras_nonlocal import configs as config_files
 from keras_nonlocal.tfm import evaluate, train
 from keras_nonlocal.tfm.backbones import configs
 from keras_nonlocal.tfm.experiments import coco
+from keras_nonlocal.tfm.scoring import coco_scores
 
 SIZE, DIGIT = 128, 48
 
@@ -133,7 +135,7 @@ def test_schedules(name, file, rate, batch, steps, falls):
     assert re.search("where Detectron has none", head)
 
 
-def write_records(path, count, seed=0):
+def write_records(path, count, seed=0, first_id=0):
     """Images of two handwritten digits with their boxes, classes and masks, as tfm reads COCO."""
     digits = load_digits()
     generator = np.random.default_rng(seed)
@@ -154,11 +156,25 @@ def write_records(path, count, seed=0):
                 classes.append(int(digits.target[chosen]) + 1)
             ymin, xmin, ymax, xmax = (np.array(boxes) / SIZE).T.tolist()
             builder = TfExampleBuilder()
-            builder.add_image_matrix_feature(image, image_source_id=str(index).encode())
+            builder.add_image_matrix_feature(image, image_source_id=str(first_id + index).encode())
             builder.add_boxes_feature(xmin, xmax, ymin, ymax, classes)
             builder.add_instance_mask_matrices_feature(np.array(masks))
             builder.add_ints_feature("image/object/is_crowd", [0, 0])
             writer.write(builder.example.SerializeToString())
+
+
+def check_files_of_results(folder, records, result, *kinds):
+    """What a test wrote is scored to the metrics that it said, by annotations made of the records."""
+    annotations = f"{folder}.json"
+    coco_utils.scan_and_generator_annotation_file(str(records), "tfrecord", -1, True, annotations)
+    for kind in kinds:
+        lines = json.loads((folder / f"{kind}.json").read_text())
+        again = evaluate.score_again(str(folder / f"{kind}.json"), annotations=annotations)
+        # With masks tfm has the sizes of boxes from them.
+        same = [name for name in coco_scores.METRICS[kind] if name[-1] not in "sml"]
+        assert {name: again[name] for name in same} == pytest.approx({name: result[name] for name in same}, abs=1e-6)
+        assert lines
+    assert json.loads((folder / "result.json").read_text()) == result
 
 
 @pytest.mark.slow
@@ -189,10 +205,12 @@ def test_the_paper_s_mask_rcnn_trains_and_is_evaluated(tmp_path, capsys):
     out = [name for name in checkpoint.get_variable_to_shape_map()
            if "non_local/out/kernel/.ATTRIBUTES" in name and "optimizer" not in name]  # fmt: skip
     assert len(out) >= 1 and all(np.abs(checkpoint.get_tensor(name)).max() > 0 for name in out), "W_z starts at zero"
-    write_records(tmp_path / "test.tfrecord", 3)
+    # Other images than those of the validation: their annotations are not these.
+    write_records(tmp_path / "test.tfrecord", 3, seed=1, first_id=100)
     result = evaluate.evaluate("paper_nl_mask_rcnn_r50_1_coco", str(tmp_path / "run"), str(tmp_path / "test.tfrecord"))
     assert all(0 <= result[name] <= 1 for name in ("AP", "mask_AP"))
     assert {"AP", "mask_AP50"} < set(result["metrics"]) and result["parameters"] > 40e6
+    check_files_of_results(tmp_path / "run" / "test", tmp_path / "test.tfrecord", result, "bbox", "segm")
 
 
 @exp_factory.register_config_factory("tiny_retinanet")
@@ -242,6 +260,7 @@ def test_a_retinanet_learns_and_its_average_precision_is_reported(tmp_path, caps
     assert best["AP"] > 0.5 and result["AP"] > 0.5 and result["AP50"] > 0.9, "learned by heart"
     assert f"eval      100  AP {result['AP']:.4g}  AP50 " in capsys.readouterr().out
     assert evaluate.summary(result).startswith(f"AP {result['AP']:.4g}  AP50 ")
+    check_files_of_results(tmp_path / "run" / "test", tmp_path / "all.tfrecord", result, "bbox")
     write_records(tmp_path / "others.tfrecord", 3, seed=7)
     others = evaluate.evaluate("tiny_retinanet", str(tmp_path / "run"), str(tmp_path / "others.tfrecord"))
     assert others["AP"] < result["AP"] - 0.2, "images that it has not seen"

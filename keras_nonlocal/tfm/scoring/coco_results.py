@@ -185,6 +185,11 @@ def score_file(path: str, annotations: str, sigmas: Sequence[float]) -> dict[str
     truth = coco_scores.read_annotations(annotations)
     if kind == "keypoints":
         truth = coco_scores.of_keypoints(truth, len(sigmas), annotations)
+        if wrong := [line for line in lines if len(line["keypoints"]) != 3 * len(sigmas)]:
+            raise errors.UserError(
+                f"--predictions {path} has {len(wrong[0]['keypoints'])} numbers as keypoints, not 3 for each of "
+                f"{len(sigmas)}: give --sigmas of as many keypoints."
+            )
     return {name: float(value) for name, value in coco_scores.score(kind, truth, lines, sigmas=sigmas).items()}
 
 
