@@ -11,7 +11,7 @@ from official.core import config_definitions as cfg
 from official.core import exp_factory, task_factory
 
 from keras_nonlocal import errors
-from keras_nonlocal.tfm import train
+from keras_nonlocal.tfm import evaluate, train
 from keras_nonlocal.tfm import trainer as trainers
 from keras_nonlocal.tfm.backbones import configs
 from keras_nonlocal.tfm.keypoints import checks, config
@@ -234,3 +234,55 @@ def test_a_keypoint_rcnn_trains_and_its_keypoints_are_scored(tmp_path, capsys):
         name for name in shapes if "keypoint_head" in name and name.endswith("out/kernel/.ATTRIBUTES/VARIABLE_VALUE")
     ]
     assert len(moved) == 2 and all(np.abs(checkpoint.get_tensor(name)).max() > 0 for name in moved), "W_z was zero"
+
+
+def dotted(source_id, box, visibility):
+    """A record of a box with dots where its keypoints are: red in the middle, green and blue left and right of it."""
+    y1, x1, y2, x2 = box
+    image = np.full((SIZE, SIZE, 3), 40, np.uint8)
+    image[y1:y2, x1:x2] = 160
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[y1:y2, x1:x2] = 1
+    points = []
+    places = ((x1 + x2) // 2, (y1 + y2) // 2), (x1 + 3, y1 + 3), (x2 - 4, y1 + 3)
+    for colour, ((x, y), v) in enumerate(zip(places, visibility, strict=True)):
+        if v:
+            image[y - 2 : y + 3, x - 2 : x + 3] = 255 * np.eye(3, dtype=np.uint8)[colour]
+        points.append((x, y, v) if v else (0, 0, 0))
+    return record(image, [Item(box, points, mask=mask)], source_id)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_keypoints_are_learned_by_heart_beside_masks(tmp_path):
+    path = write(tmp_path / "a.tfrecord", [dotted(image, *item) for image, item in OBJECTS.items()])
+    params = experiment(path)
+    params.override({
+        "task": {
+            "sigmas": [0.079] * KINDS,
+            "model": {
+                "include_mask": True, "mask_head": {"num_convs": 1, "num_filters": 16},
+                "norm_activation": {"norm_momentum": 0.8},
+                "keypoint_head": {"num_convs": 4, "num_filters": 32, "non_local": [1, 3]},
+            },
+            "train_data": {"global_batch_size": 3}, "validation_data": {"num_examples": 3},
+        },
+        "trainer": {
+            "train_steps": 150, "steps_per_loop": 50, "summary_interval": 50, "validation_interval": 150,
+            "checkpoint_interval": 150, "validation_steps": -1,
+            "optimizer_config": {"learning_rate": {"constant": {"learning_rate": 0.005}}},
+        },
+    })  # fmt: skip
+    metrics = train.run(params, "train_and_eval", str(tmp_path / "run"), seed=0)
+    assert metrics["keypoint_AP"] > 0.9 and metrics["AP50"] > 0.9 and 0 <= metrics["mask_AP"] <= 1
+    losses = list(logged(tmp_path / "run" / "train")["keypoint_loss"].values())
+    assert losses[-1] < 2.5 < losses[0]
+    result = evaluate.evaluate("tiny_keypoint_rcnn", str(tmp_path / "run"), out_dir=str(tmp_path / "test"))
+    assert result["best_metric"] == "keypoint_AP" and result["keypoint_AP"] == pytest.approx(metrics["keypoint_AP"])
+    lines = json.loads((tmp_path / "test" / "keypoints.json").read_text())
+    # By hand: the best one of each image has its visible keypoints within two pixels of the dots.
+    for image, ((y1, x1, y2, x2), visibility) in OBJECTS.items():
+        best = max((line for line in lines if line["image_id"] == image), key=lambda line: line["score"])
+        found = np.reshape(best["keypoints"], [KINDS, 3])[:, :2]
+        places = np.array([((x1 + x2) // 2, (y1 + y2) // 2), (x1 + 3, y1 + 3), (x2 - 4, y1 + 3)])
+        assert np.abs(found - places)[np.array(visibility) > 0].max() < 2
