@@ -281,7 +281,7 @@ def test_keypoints_are_learned_by_heart_beside_masks(tmp_path):
     result = evaluate.evaluate("tiny_keypoint_rcnn", str(tmp_path / "run"), out_dir=str(tmp_path / "test"))
     assert result["best_metric"] == "keypoint_AP" and result["keypoint_AP"] == pytest.approx(metrics["keypoint_AP"])
     lines = json.loads((tmp_path / "test" / "keypoints.json").read_text())
-    # By hand: the best one of each image has its visible keypoints within four pixels of the dots, of a box of 32 or more.
+    # The best one of each image has its visible keypoints within four pixels of the dots; boxes are of 32 or more.
     for image, ((y1, x1, y2, x2), visibility) in OBJECTS.items():
         best = max((line for line in lines if line["image_id"] == image), key=lambda line: line["score"])
         found = np.reshape(best["keypoints"], [KINDS, 3])[:, :2]
