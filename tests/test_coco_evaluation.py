@@ -251,7 +251,7 @@ def test_what_is_reported_of_nothing(tmp_path):
 def test_decoded_objects_give_the_metrics_of_their_annotations(tmp_path):
     annotations = [
         person(11, THREE, 400.0), person(11, [(0, 0, 0), (130.0, 140.0, 1), (150.0, 160.0, 2)], 2000.0),
-        person(12, [(220.0, 240.0, 2)] * 3, 3000.0, category_id=18), person(12, [(0, 0, 0)] * 3, box=[5.0, 5, 9, 9]),
+        person(12, [(220.0, 240.0, 1)] * 3, 3000.0, category_id=18), person(12, [(0, 0, 0)] * 3, box=[5.0, 5, 9, 9]),
         person(13, [(20.0, 40.0, 2)] * 3, iscrowd=1),
     ]  # fmt: skip
     found = [detection(each, 0.9 - 0.1 * n, {1: (2 * n, n)}) for n, each in enumerate(annotations)]
