@@ -109,7 +109,7 @@ def test_records_of_other_keypoints_are_explained(tmp_path):
     assert answers.of(params).explain(caught.value) == (
         "the records of task.*_data.input_path do not fit task.model: num_keypoints is 4, but image 41 has 1 objects "
         "and 3 y, 3 x and 3 visibilities of keypoints: set num_keypoints, or write them again with keras-nonlocal "
-        "prepare_coco from annotations of keypoints."
+        "prepare_coco --keypoints."
     )
 
 
