@@ -44,6 +44,9 @@ class Zygote:
 
     def start(self, name, log, **flags):
         """Starts `keras-nonlocal NAME --flag=value ...`, whose output goes to the file `log`; returns its Life."""
+        if self._life:  # nobody has waited for it, and its exit code would be taken for this one's number
+            self._life.send(signal.SIGKILL)
+            self._life.wait()
         arguments = [name, *(f"--{flag}={value}" for flag, value in flags.items())]
         self._process.stdin.write(json.dumps([str(log), arguments]) + "\n")
         self._process.stdin.flush()

@@ -8,6 +8,7 @@ import tf_keras
 from official.core import base_task, exp_factory, task_factory
 from official.core import config_definitions as cfg
 from official.modeling import optimization
+from tensorflow.python.framework import config
 
 from keras_nonlocal.tfm.tasks import answers
 
@@ -32,26 +33,27 @@ class SumsTask(base_task.Task):
     first_step = 0
 
     def build_model(self):
+        print("deterministic:", config.is_op_determinism_enabled(), flush=True)
         x = tf_keras.Input((3,))
         return tf_keras.Model(x, tf_keras.layers.Dense(1)(tf_keras.layers.Dense(8, "tanh")(x)))
 
     def build_inputs(self, params, input_context=None):
-        config = self.task_config
+        settings = self.task_config
 
         def batch(step):
             x = tf.random.stateless_normal([params.global_batch_size, 3], [params.seed or 0, step])
             if params.is_training:
-                x *= tf.where(step == config.bad_step - 1, config.explosion or float("nan"), 1.0)
+                x *= tf.where(step == settings.bad_step - 1, settings.explosion or float("nan"), 1.0)
             return x, tf.reduce_sum(x, -1, keepdims=True)
 
         def slow(step):
-            time.sleep(config.seconds)
+            time.sleep(settings.seconds)
             return step
 
         if not params.is_training:
             return tf.data.Dataset.range(4).map(batch)
         steps = tf.data.Dataset.range(self.first_step, tf.int64.max)
-        if config.seconds:
+        if settings.seconds:
             steps = steps.map(lambda step: tf.ensure_shape(tf.py_function(slow, [step], tf.int64), []))
         return steps.map(batch)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from video_files import write_tar
+from video_files import list_maker, write_tar
 
 from keras_nonlocal.data import labels_file
 from keras_nonlocal.data.video import lists
@@ -24,17 +24,7 @@ BBBBB 1 0 BBBBB/BBBBB-000001.jpg ""
 
 @pytest.fixture
 def make(tmp_path):
-    """make(list, *files in the videos folder) -> (path of the list, videos folder)."""
-
-    def make(text, *files):
-        for file in files:
-            path = tmp_path / "videos" / file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-        (tmp_path / "list.txt").write_bytes(text.encode())
-        return str(tmp_path / "list.txt"), str(tmp_path / "videos")
-
-    return make
+    return list_maker(tmp_path, "list.txt")
 
 
 def refused(says, *arguments, **options):

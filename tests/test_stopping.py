@@ -28,11 +28,11 @@ def commands():
 def train(commands, tmp_path):
     """Starts trainings of `sums`, in tmp_path / run unless told otherwise."""
 
-    def start(run="run", mode="train", seed=7, **settings):
+    def start(run="run", mode="train", seed=7, deterministic=False, **settings):
         overrides = ",".join(f"{key}={value}" for key, value in settings.items())
         return commands.start(
             "train", tmp_path / "log", register="sums", experiment="sums", mode=mode, model_dir=tmp_path / run,
-            seed=seed, params_override=overrides,
+            seed=seed, params_override=overrides, deterministic=deterministic,
         )  # fmt: skip
 
     return start
@@ -59,6 +59,13 @@ def assert_same_bits(one, other):
     assert one.keys() == other.keys()
     for name, value in one.items():
         np.testing.assert_array_equal(value, other[name], name)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_deterministic_is_set_before_the_model_is_made(train, asked):
+    life = train(deterministic=asked)
+    assert life.wait() == 0
+    assert f"deterministic: {asked}\n" in life.printed()
 
 
 SLOW = {"task.seconds": 0.02, "trainer.steps_per_loop": 10_000, "trainer.train_steps": 10_000}

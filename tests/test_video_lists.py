@@ -3,6 +3,7 @@
 import unicodedata
 
 import pytest
+from video_files import list_maker
 
 from keras_nonlocal.data import labels_file
 from keras_nonlocal.data.video import lists
@@ -13,18 +14,7 @@ KINETICS = "label,youtube_id,time_start,time_end,split\n"
 
 @pytest.fixture
 def make(tmp_path):
-    """make(csv text, *files in the videos folder) -> (csv path, videos folder)."""
-
-    def make(text, *files):
-        for file in files:
-            path = tmp_path / "videos" / file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-        csv = tmp_path / "list.csv"
-        csv.write_text(text, encoding="utf-8")
-        return str(csv), str(tmp_path / "videos")
-
-    return make
+    return list_maker(tmp_path, "list.csv")
 
 
 def indices(videos):

@@ -45,3 +45,17 @@ def write_tar(path, members):
             member = tarfile.TarInfo(name)
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
+
+
+def list_maker(tmp_path, name):
+    """make(text, *files of the folder of videos) -> (path of the list, folder of the videos)."""
+
+    def make(text, *files):
+        for file in files:
+            path = tmp_path / "videos" / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        (tmp_path / name).write_bytes(text.encode())
+        return str(tmp_path / name), str(tmp_path / "videos")
+
+    return make

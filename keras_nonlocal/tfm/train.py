@@ -137,7 +137,8 @@ def run(
         scratch = stack.enter_context(tempfile.TemporaryDirectory())
         own_dir = model_dir if is_first else scratch
         console = sys.stdout if is_first else stack.enter_context(open(os.devnull, "w"))
-        worker = _Worker(is_first, model_dir, own_dir, scratch, console)
+        waited = None if deterministic else loop.host_seconds()
+        worker = _Worker(is_first, model_dir, own_dir, scratch, console, waited)
         if "train" not in mode:
             start = latest_checkpoint(model_dir)
             if seed is not None or deterministic:
@@ -167,7 +168,8 @@ def run(
 class _Worker:
     """What one of the workers of a run, or its only one, has of its own.
 
-    All save, as what each has its own of is averaged then, and say the same; the first one's is kept and shown.
+    All save, as what each has its own of is averaged then, and say the same; the first one's is kept and shown. In
+    `waited` its trainer counts the time it waits for data, if it does.
     """
 
     is_first: bool
@@ -175,6 +177,7 @@ class _Worker:
     own_dir: str
     scratch: str
     console: TextIO
+    waited: tf.Variable | None
 
 
 class _CannotBeBuilt(ValueError):
@@ -184,8 +187,7 @@ class _CannotBeBuilt(ValueError):
 def _run(params, mode, worker, start, strategy, of_task, stop, save_summary, watch):
     """Builds, restores and runs what the arguments of run have been made to."""
     metrics, model_dir, is_first, console = {}, worker.model_dir, worker.is_first, worker.console
-    waited = loop.host_seconds()
-    task, trainer = _build(params, mode, worker, strategy, checkpoints.step_of(start), stop, waited)
+    task, trainer = _build(params, mode, worker, strategy, checkpoints.step_of(start), stop)
     if watch:
         watch(task)
     if "train" in mode and is_first:
@@ -269,7 +271,7 @@ def _saved(stop, controller, train_steps, is_first):
     return stop.stopped(f"at step {step} of {train_steps}, {saved}: run the same command again to go on")
 
 
-def _build(params, mode, worker, strategy, first_step, stop, waited):
+def _build(params, mode, worker, strategy, first_step, stop):
     with strategy.scope():
         # tfm's Mask R-CNN takes the annotations that it finds there, of whatever records, for those of its own.
         task = task_factory.get_task(params.task, logging_dir=worker.scratch)
@@ -291,7 +293,7 @@ def _build(params, mode, worker, strategy, first_step, stop, waited):
                 train="train" in mode,
                 evaluate="eval" in mode,
                 checkpoint_exporter=best,
-                trainer_cls=functools.partial(trainers.Trainer, stop=stop, waited=waited),
+                trainer_cls=functools.partial(trainers.Trainer, stop=stop, waited=worker.waited),
             )
         except ValueError as error:
             raise _CannotBeBuilt(errors.first_line(error)) from error

@@ -45,9 +45,8 @@ class VideoFiles:
     def read(self, number: tf.Tensor) -> dict[str, tf.Tensor]:
         """The decoded record of a video: frames (T, H, W, 3) uint8, labels, actions and name."""
         if self._is_ffmpeg:
-            path = tf.ensure_shape(tf.numpy_function(self._path, [number], tf.string), [])
-            frames = ffmpeg.decode_video(tf.io.read_file(path))
-            rate = tf.numpy_function(self._frame_rate, [number], tf.float64)
+            path, rate = tf.numpy_function(self._path, [number], [tf.string, tf.float64])
+            frames = ffmpeg.decode_video(tf.io.read_file(tf.ensure_shape(path, [])))
         else:
             frames, rate = tf.numpy_function(self._frames, [number], [tf.uint8, tf.float64])
         frames = tf.ensure_shape(frames, [None, None, None, 3])
@@ -64,19 +63,15 @@ class VideoFiles:
         return frames, np.float64(rate)
 
     def _path(self, number):
-        """The file of a video that FFmpeg may decode by itself."""
-        video = self._videos[number]
-        with reader.VideoReader(video.path):
-            for track in tracks.read(video.path)[:1]:
+        """The file of a video that FFmpeg may decode by itself, and its frames a second."""
+        path = self._videos[number].path
+        with reader.VideoReader(path) as video:
+            for track in tracks.read(path)[:1]:
                 if any(track.flips) or track.angle:
                     raise reader.VideoError(
-                        video.path, "players turn or mirror its frames and FFmpeg does not: set video_decoder: opencv"
+                        path, "players turn or mirror its frames and FFmpeg does not: set video_decoder: opencv"
                     )
-        return video.path.encode()
-
-    def _frame_rate(self, number):
-        with reader.VideoReader(self._videos[number].path) as video:
-            return np.float64(video.frame_rate)
+            return path.encode(), np.float64(video.frame_rate)
 
     def _about(self, number, count, rate):
         video = self._videos[number]

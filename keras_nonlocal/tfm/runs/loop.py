@@ -26,11 +26,12 @@ class Trainer(base_trainer.Trainer):
     Args:
       *args: as tfm's.
       stop: leaves a loop of steps before the next one, and evaluations, when it is asked to stop.
-      waited: a host_seconds(), in which the time is counted.
+      waited: a host_seconds(), in which the time is counted; None counts none and leaves `waiting_for_data` out, where
+        operations have to be deterministic, for TensorFlow then refuses to ask what time it is.
       **kwargs: as tfm's.
     """
 
-    def __init__(self, *args, stop: stopping.Stopping, waited: tf.Variable, **kwargs):
+    def __init__(self, *args, stop: stopping.Stopping, waited: tf.Variable | None, **kwargs):
         super().__init__(*args, **kwargs)
         self._stop = stop
         # Workers that wait for each other have to leave together: between loops of steps.
@@ -70,6 +71,8 @@ class Trainer(base_trainer.Trainer):
         return tf.function(loop) if is_graph else loop
 
     def next_train_inputs(self, iterator):
+        if self._waited is None:
+            return super().next_train_inputs(iterator)
         with tf.device("CPU:0"):
             asked = tf.timestamp()
         with tf.control_dependencies([asked]):
@@ -79,7 +82,8 @@ class Trainer(base_trainer.Trainer):
         return inputs
 
     def train(self, num_steps):
-        self._waited.assign(0.0)
+        if self._waited is not None:
+            self._waited.assign(0.0)
         self._began = time.monotonic()
         self._first_step = int(self.global_step.numpy())
         return super().train(num_steps)
@@ -92,7 +96,8 @@ class Trainer(base_trainer.Trainer):
         steps = int(self.global_step.numpy()) - self._first_step
         if self._timed_loops and steps:
             logs["examples_per_second"] = steps * self.config.task.train_data.global_batch_size / seconds
-            logs["waiting_for_data"] = min(float(self._waited.numpy()) / seconds, 1.0)
+            if self._waited is not None:
+                logs["waiting_for_data"] = min(float(self._waited.numpy()) / seconds, 1.0)
         self._timed_loops += 1
         return logs
 
