@@ -9,9 +9,9 @@ from official.core import export_base, task_factory
 from keras_nonlocal import errors
 from keras_nonlocal.serving import publish, warmup
 from keras_nonlocal.tfm import train
-from keras_nonlocal.tfm.export import signatures, video_classification
+from keras_nonlocal.tfm.export import detection, signatures, video_classification
 
-__all__ = ["export", "export_run", "signatures", "video_classification"]
+__all__ = ["detection", "export", "export_run", "signatures", "video_classification"]
 
 
 def export(
@@ -44,8 +44,8 @@ def export(
 
     def write(folder):
         tf.train.Checkpoint(model=model).read(checkpoint).assert_existing_objects_matched().expect_partial()
-        served = signatures.folded(model, module_class.random_inputs(params)) if fold_norms else model
-        module = module_class(params, served)
+        inputs = module_class.random_inputs(params) if fold_norms else None
+        module = module_class(params, model if inputs is None else signatures.folded(model, inputs))
         export_base.export(module, {name: name for name in module.functions()}, folder, timestamped=False)
         warmup.write_warmup(folder, module.warmup_requests())
         if labels:
