@@ -7,6 +7,7 @@ from keras_nonlocal import console, errors
 
 COMMANDS = {
     "prepare_videos": "labelled videos to sharded TFRecords",
+    "prepare_coco": "images with boxes, masks and keypoints to sharded TFRecords",
     "train": "trains a registered experiment, on one or many devices",
     "launch": "train or evaluate by several workers that share the work, on one machine or many",
     "warm_start": "a checkpoint that starts a network with non-local blocks from one without",

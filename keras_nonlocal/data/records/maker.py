@@ -62,6 +62,10 @@ class ExampleMaker(abc.ABC):
         """Whether these options leave a shard as this report says it is; asked of options that decide no bytes."""
         return True
 
+    def bad_parts(self, report: dict) -> dict[str, int]:
+        """What is left out of good items and counts with the bad ones: how many of what."""
+        return {}
+
     def remarks(self, report: dict) -> list[str]:
         """Lines for people about the totals of a report."""
         return []

@@ -48,6 +48,7 @@ class Plan:
       maker: ExampleMaker, such as video.examples.VideoExamples.
       shards: how many files; default 8.
       seed: of the order of the items; default 0.
+      additions: what the list itself, rather than an item, adds to each of the maker's totals; default nothing.
 
     Raises:
       UserError: a value out of range, or a class name that is not one line.
@@ -61,6 +62,7 @@ class Plan:
         maker: ExampleMaker,
         shards: int = 8,
         seed: int = 0,
+        additions: dict | None = None,
     ):
         if not re.fullmatch(r"[\w.-]+", split):
             raise UserError(f"--split must be of letters, digits, '.', '_' and '-'. Received: split={split!r}")
@@ -69,6 +71,7 @@ class Plan:
         self.split = split
         self.labels = labels
         self.maker = maker
+        self.totals = {**maker.totals, **(additions or {})}
         # A hash for each name rather than a random shuffle: the same order for every Python and every order of rows.
         self.items = sorted(items, key=lambda item: _digest([seed, item.name]))
         self.options = {"split": split, "shards": shards, "seed": seed, **dataclasses.asdict(maker)}

@@ -16,7 +16,7 @@ def join(plan, reports):
     return {
         "split": plan.split,
         **{key: sum(report[key] for report in reports) for key in (items, "written")},
-        **{key: sum((report[key] for report in reports), start) for key, start in plan.maker.totals.items()},
+        **{key: sum((report[key] for report in reports), start) for key, start in plan.totals.items()},
         "bad": [{key: bad[key] for key in ("name", "path", "reason")} for report in reports for bad in report["bad"]],
         # What was not there had no fingerprint.
         "missing": sum(bad["fingerprint"] is None for report in reports for bad in report["bad"]),
@@ -60,10 +60,12 @@ def summary(report: dict, plan: Plan, out_dir: str) -> str:
 
 
 def check_bad(report: dict, plan: Plan, out_dir: str, max_bad: int) -> None:
-    """Raises a UserError when the report lists more than `max_bad` bad items."""
-    bad, items = len(report["bad"]), plan.maker.plural
+    """Raises a UserError when the report lists more than `max_bad` bad items, and bad parts of good ones."""
+    items, parts = plan.maker.plural, plan.maker.bad_parts(report)
+    bad = len(report["bad"]) + sum(parts.values())
     if bad > max_bad:
+        told = [f"{len(report['bad'])} of {report[items]} {items}", *(f"{n} {name}" for name, n in parts.items() if n)]
         raise UserError(
-            f"{bad} of {report[items]} {items} are bad and {max_bad} may be (see {path(report, out_dir)}); "
+            f"{' and '.join(told)} are bad and {max_bad} may be (see {path(report, out_dir)}); "
             f"replace them and rerun the same command, or allow them with --max_bad={bad}"
         )
