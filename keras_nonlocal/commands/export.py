@@ -1,4 +1,4 @@
-"""Publishes a trained video classifier as saved_models/NAME/VERSION, ready for TensorFlow Serving.
+"""Publishes a trained video classifier or detector as saved_models/NAME/VERSION, ready for TensorFlow Serving.
 
     keras-nonlocal export --experiment=non_local_c2d_kinetics400 --model_dir=runs/non_local_c2d \
         --export_dir=saved_models/non_local_c2d --labels=records/labels.txt
