@@ -4,8 +4,8 @@
     keras-nonlocal client --image=photo.jpg --model_name=detector --labels=labels.txt --out=drawn.png
 
 Of a video, `--signature=serving_default` sends sampled frames, `--signature=tf_example` all frames as JPEG. Of a photo,
-`--signature=encoded` sends the file, `--signature=serving_default` its pixels; `--out` is the photo with what was found:
-boxes, masks and skeletons.
+`--signature=encoded` sends the file, `--signature=serving_default` its pixels, and `--out` is the photo with the boxes,
+masks and skeletons that were found.
 """
 
 from absl import flags

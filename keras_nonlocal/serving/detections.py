@@ -175,8 +175,8 @@ def class_names(classes: Sequence[int], labels: str | os.PathLike[str] | None = 
     names = labels_file.read(labels)
     if beyond := [number for number in classes if number >= len(names)]:
         raise errors.UserError(
-            f"{labels} has {len(names)} lines, but the model found class {beyond[0]}; give labels.txt of the records that "
-            "it was trained on, whose first line is class 0, the background"
+            f"{labels} has {len(names)} lines, but the model found class {beyond[0]}; give labels.txt of the records "
+            "that it was trained on, whose first line is class 0, the background"
         )
     return [names[number] for number in classes]
 
@@ -252,8 +252,8 @@ def _weights(cells, start, end, size):
     """[size, cells]: how much each part of a box along one axis has in each pixel."""
     centres = np.arange(size) + 0.5
     inside = (start <= centres) & (centres <= end)
-    at = (centres - start) * (cells / max(end - start, np.finfo(float).tiny)) - 0.5
-    return inside[:, None] * np.maximum(0, 1 - abs(np.clip(at, 0, cells - 1)[:, None] - np.arange(cells)))
+    at = np.clip((centres - start) / max(end - start, 1e-6) * cells - 0.5, 0, cells - 1)
+    return inside[:, None] * np.maximum(0, 1 - abs(at[:, None] - np.arange(cells)))
 
 
 def _read(path):

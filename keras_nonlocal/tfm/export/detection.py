@@ -138,6 +138,9 @@ class DetectionModule(signatures.Signatures):
         """
         images, info = inputs
         found = self.model(images, image_shape=info[:, 1], training=False)
+        count = tf.cast(found["num_detections"], tf.int32)
+        # 16-bit outputs cannot be written as JSON.
+        found = {name: tf.cast(value, tf.float32) for name, value in found.items() if name.startswith("detection_")}
         size, scale = info[:, tf.newaxis, 0], info[:, tf.newaxis, 2]  # (B, 1, 2) each
         boxes = found["detection_boxes"] / tf.tile(scale, [1, 1, 2])
         within = _within(boxes, tf.tile(size, [1, 1, 2]))
@@ -149,16 +152,14 @@ class DetectionModule(signatures.Signatures):
         if "detection_masks" in found:
             if "detection_outer_boxes" in found:  # which the masks are of
                 boxes = found["detection_outer_boxes"] / tf.tile(scale, [1, 1, 2])
-            outputs[constants.MASKS] = on_other_boxes(tf.cast(found["detection_masks"], tf.float32), boxes, within)
+            outputs[constants.MASKS] = on_other_boxes(found["detection_masks"], boxes, within)
         if "detection_keypoints" in found:
             keypoints = found["detection_keypoints"]
             points = _within(keypoints[..., :2] / scale[:, tf.newaxis], size[:, tf.newaxis])
             outputs[constants.KEYPOINTS] = tf.concat([points, keypoints[..., 2:]], -1)
-        count = found["num_detections"]
         is_filled = tf.sequence_mask(count, tf.shape(boxes)[1])
-        return {name: _or_zeros(is_filled, value) for name, value in outputs.items()} | {
-            constants.NUM_DETECTIONS: tf.cast(count, tf.int32)
-        }
+        outputs = {name: _or_zeros(is_filled, value) for name, value in outputs.items()}
+        return outputs | {constants.NUM_DETECTIONS: count}
 
 
 class _Network(tf.Module):
@@ -211,8 +212,7 @@ def _within(coordinates, size):
 
 
 def _or_zeros(is_filled, value):
-    """Float32 for JSON, which cannot say 16-bit numbers, and zeros in the rows that are not filled."""
-    value = tf.cast(value, tf.float32)
+    """Zeros in the rows that are not filled."""
     for _ in range(value.shape.rank - 2):
         is_filled = is_filled[..., tf.newaxis]
     return tf.where(is_filled, value, 0.0)

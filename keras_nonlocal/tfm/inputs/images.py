@@ -103,7 +103,8 @@ def few_pixels(size):
     """The rule for only_if on how many pixels an image of this size, (2,) int64, has."""
     most = frame_limits.MAX_SOURCE_PIXELS
     text = f"has too many pixels: at most {most:,} are taken, its height and width are"
-    return tf.reduce_prod(size) <= most, text, size
+    # The product of two sides as a PNG may claim them is more than an integer holds.
+    return tf.reduce_prod(tf.minimum(size, most + 1)) <= most, text, size
 
 
 def _few_scans(scans):
