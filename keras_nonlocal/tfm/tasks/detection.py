@@ -15,6 +15,7 @@ class DetectionAnswers(answers.Answers):
 
     metrics = ("AP", "AP50", "AP75", "mask_AP", "mask_AP50", "mask_AP75")
     score = "AP (AP50 / AP75)"
+    records_from = "keras-nonlocal prepare_coco"
 
     @property
     def best_metric(self):

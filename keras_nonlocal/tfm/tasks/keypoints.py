@@ -7,6 +7,7 @@ from official.core import input_reader, task_factory
 from official.vision.tasks import maskrcnn
 
 from keras_nonlocal import errors
+from keras_nonlocal.tfm.heads import keypoint
 from keras_nonlocal.tfm.inputs import keypoint_parser, keypoint_records
 from keras_nonlocal.tfm.keypoints import checks, config, model, targets
 from keras_nonlocal.tfm.scoring import coco_keypoints
@@ -189,6 +190,13 @@ class KeypointAnswers(detection.DetectionAnswers):
     @property
     def best_metric(self):
         return ("keypoint_AP", "higher") if self.config.use_coco_metrics else None
+
+    def counted_head(self):
+        """The keypoint head, with random weights, and the sizes of the crop of one region."""
+        of_model = self.config.model
+        side = of_model.keypoint_roi_aligner.crop_size
+        head = keypoint.KeypointHead(of_model.num_keypoints, **of_model.keypoint_head.as_dict())
+        return head, (1, side, side, of_model.decoder.get().num_filters)
 
     def explain(self, error):
         if keypoint_records.KEYPOINT_ERROR in error.message:
