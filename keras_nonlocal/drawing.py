@@ -101,15 +101,21 @@ def _skeleton(drawn, keypoints, edges, colour, width):
 
 
 def _box(drawn, box, text, colour, width):
+    """The frame of the pixels that the box touches; lines go inwards."""
     if not np.isfinite(box).all():
         return
-    cv2 = _cv2()
-    # The pixels that the box touches, its last ones too.
-    y1, x1 = (_index(value) for value in box[:2])
-    y2, x2 = (_index(np.ceil(value) - 1) for value in box[2:])
-    cv2.rectangle(drawn, (x1, y1), (max(x1, x2), max(y1, y2)), colour, width)
+    first = np.floor(box[:2])
+    end = np.maximum(np.ceil(box[2:]), first + 1)
+    (top, left), (bottom, right) = (np.clip(corner, 0, drawn.shape[:2]).astype(int) for corner in (first, end))
+    for rows, columns in (
+        (slice(top, min(top + width, bottom)), slice(left, right)),
+        (slice(max(bottom - width, top), bottom), slice(left, right)),
+        (slice(top, bottom), slice(left, min(left + width, right))),
+        (slice(top, bottom), slice(max(right - width, left), right)),
+    ):
+        drawn[rows, columns] = colour
     if text:
-        _label(drawn, x1, y1, text, colour, width)
+        _label(drawn, int(left), int(top), text, colour, width)
 
 
 def _label(drawn, x, y, text, colour, width):

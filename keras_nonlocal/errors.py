@@ -102,3 +102,9 @@ def check_number(argument, value, low, high=None):
     if is_number and low <= value <= (value if high is None else high):
         return value
     raise ValueError(f"`{argument}` must be a number {rule}. Received: {argument}={value!r}")
+
+
+def is_finite_number(value):
+    """Whether value is a number, of Python or NumPy, and neither infinite nor NaN, nor too large for a float."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_number and abs(value) <= sys.float_info.max

@@ -127,6 +127,7 @@ def test_a_wheel_has_commands_and_configurations(wheel_environments, tmp_path):
 MISSING = {
     "train": ("(official|tf_keras)", "tfm"),
     "prepare_videos": ("(cv2|tqdm)", "video"),
+    "prepare_coco": ("(cv2|tqdm|pycocotools)", "(coco|video)"),
     "client": ("tensorflow_serving", "serving"),
     "demo_report": ("(cv2|official)", "(video|demo|tfm)"),
 }

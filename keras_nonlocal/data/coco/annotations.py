@@ -13,6 +13,8 @@ from keras_nonlocal.errors import UserError
 # What a record may need of an annotation; everything else is left alone.
 _KEYS = ("id", "category_id", "bbox", "area", "iscrowd", "segmentation", "keypoints")
 
+MAX_CATEGORY = 99_999
+
 
 @dataclasses.dataclass(frozen=True)
 class AnnotatedImage:
@@ -211,9 +213,12 @@ def _categories(path, entries):
     found = {}
     for number, entry in _by_id(path, "category", entries).items():
         name, keypoints = entry.get("name"), entry.get("keypoints") or []
-        if not isinstance(name, str) or not name.strip() or number < 0:
+        if not isinstance(name, str) or not name.strip():
+            raise UserError(f"category {number} of {path} must have a name. Received: {_short(name)}")
+        if not 0 <= number <= MAX_CATEGORY:
             raise UserError(
-                f"category {number} of {path} must have a name, and an id of 0 or above. Received: {_short(name)}"
+                f"category {name} of {path} must have an id from 1 to {MAX_CATEGORY:,}: detectors have a class for "
+                f"each number up to the highest. Received: {number}"
             )
         if not isinstance(keypoints, list):
             raise UserError(

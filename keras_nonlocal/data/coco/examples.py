@@ -7,10 +7,13 @@ from typing import ClassVar
 import numpy as np
 import tensorflow as tf
 
-from keras_nonlocal import features
+from keras_nonlocal import errors, features
 from keras_nonlocal.data.coco import annotations, objects, pictures
 from keras_nonlocal.data.coco.annotations import AnnotatedImage
 from keras_nonlocal.data.records.maker import ExampleMaker
+
+with errors.needs_extra("coco"):
+    import cv2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +104,7 @@ class CocoExamples(ExampleMaker):
 
     def start_worker(self) -> None:
         """Leaves the other CPUs to the other workers."""
+        cv2.setNumThreads(1)
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
 
@@ -168,7 +172,7 @@ def _told(text, count):
 
 
 def _png(mask):
-    return tf.io.encode_png(mask[..., None]).numpy()
+    return cv2.imencode(".png", mask)[1].tobytes()
 
 
 def _bytes(values):

@@ -1,8 +1,6 @@
 """The pixels of an object: COCO's polygons and run lengths."""
 
 import itertools
-import math
-import numbers
 
 import numpy as np
 
@@ -61,8 +59,8 @@ def _of_polygons(polygons, height, width):
     if not isinstance(polygons, list) or not all(isinstance(polygon, list) for polygon in polygons):
         raise BadMask("bad_mask", "has a segmentation that is neither a list of polygons nor run lengths; correct it")
     for value in itertools.chain(*polygons):
-        if not isinstance(value, numbers.Real) or isinstance(value, bool) or not math.isfinite(value):
-            raise BadMask("bad_mask", f"has a polygon with {value!r} for a number; correct it")
+        if not errors.is_finite_number(value):
+            raise BadMask("bad_mask", f"has a polygon with {str(value)[:40]} for a number; correct it")
     if any(len(polygon) % 2 for polygon in polygons):
         raise BadMask("bad_mask", "has a polygon with an odd number of coordinates; correct it")
     areas = [polygon for polygon in polygons if len(polygon) >= 6]

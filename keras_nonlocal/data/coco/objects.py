@@ -1,11 +1,10 @@
 """One annotation, looked into: what a record holds of an object, or why it holds nothing."""
 
 import dataclasses
-import math
-import numbers
 
 import numpy as np
 
+from keras_nonlocal import errors
 from keras_nonlocal.data.coco import masks
 
 # What annotation tools make of a box at the border of an image when they round.
@@ -75,7 +74,7 @@ def read(annotation: dict, height: int, width: int, with_masks: bool, num_keypoi
     if annotation.get("iscrowd", 0) not in (0, 1):
         raise BadObject("bad_crowd", f"has iscrowd {annotation['iscrowd']!r}; it must be 0 or 1")
     area = annotation.get("area") or 0
-    if not _is_number(area) or area < 0:
+    if not errors.is_finite_number(area) or area < 0:
         raise BadObject("bad_area", f"has area {area!r}; write square pixels, or leave it out")
     mask = _mask(annotation, height, width) if with_masks or (not area and annotation.get("segmentation")) else None
     # Some tools write none: then that of the mask, and of the box where there is none or it is empty.
@@ -99,7 +98,7 @@ def _box(annotation, height, width):
     if box is None:
         what = "keypoints but no bbox" if annotation.get("keypoints") else "no bbox"
         raise BadObject("no_box", f"has {what}; annotate one")
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)) or min(box[2:]) < 0:
+    if not isinstance(box, list) or len(box) != 4 or not all(map(errors.is_finite_number, box)) or min(box[2:]) < 0:
         raise BadObject("bad_box", f"has bbox {box!r}; it must be x, y, width and height in pixels")
     x1, y1, x2, y2 = box[0], box[1], box[0] + box[2], box[1] + box[3]
     inside = max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)
@@ -133,14 +132,10 @@ def _keypoints(annotation, height, width, count):
         raise BadObject(
             "keypoints_number", f"has {found} numbers as keypoints and must have 3 for each of {count}; correct it"
         )
-    if not all(map(_is_number, values)) or not set(values[2::3]) <= {0, 1, 2}:
+    if not all(map(errors.is_finite_number, values)) or not set(values[2::3]) <= {0, 1, 2}:
         raise BadObject("bad_keypoints", "has keypoints that are not x, y and 0, 1 or 2 each; correct it")
     keypoints = np.array(values, np.float64).reshape(count, 3)
     # The indices of pixels: their centres are half a pixel further, and may be on the border.
     inside = (keypoints[:, :2] + 0.5 >= 0).all(1) & (keypoints[:, :2] + 0.5 <= [width, height]).all(1)
     labelled = keypoints[:, 2] > 0
     return keypoints * (labelled & inside)[:, None], int(np.sum(labelled & ~inside))
-
-
-def _is_number(value):
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -56,7 +56,8 @@ def read(path: str) -> Picture:
     """Reads a file and makes sure that all of it decodes.
 
     JPEG and PNG stay as they are, gray, CMYK and 16 bits included: of the latter TensorFlow takes the high bytes. The
-    first image of what else Pillow reads becomes a PNG, which loses nothing.
+    first image of what else Pillow reads becomes a PNG, which loses nothing; so does CMYK without Adobe's marker,
+    which TensorFlow alone takes for inverted.
 
     Args:
       path: the file.
@@ -73,9 +74,11 @@ def read(path: str) -> Picture:
         raise BadPicture(f"cannot be read ({error.strerror}); download it again") from error
     image = _opened(data)
     kind = next((kind for start, kind in _STORED.items() if data.startswith(start)), None)
-    encoded = data if kind else _png(image)
+    is_odd_cmyk = image.mode == "CMYK" and kind == "jpeg" and "adobe" not in image.info
+    was = f"{image.format} of CMYK" if is_odd_cmyk else None if kind else image.format
+    encoded = _png(image) if was else data
     height, width = _decoded_size(encoded)
-    return Picture(encoded, kind or "png", height, width, None if kind else image.format, _orientation(image))
+    return Picture(encoded, "png" if was else kind, height, width, was, _orientation(image))
 
 
 def _opened(data):
