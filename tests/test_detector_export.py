@@ -28,6 +28,7 @@ from keras_nonlocal.tfm import export
 from keras_nonlocal.tfm.backbones import configs
 from keras_nonlocal.tfm.export import detection
 from keras_nonlocal.tfm.inputs import images as photos
+from keras_nonlocal.tfm.keypoints import config as keypoint_configs
 
 ROOT = pathlib.Path(__file__).parent.parent
 SIZE = 64
@@ -357,30 +358,45 @@ def test_a_wrong_shape_is_refused_before_a_kernel_that_would_abort(known, tmp_pa
 # A real detector, exported from its run.
 
 
+def small(task, **model):
+    """Makes a detector of 64 x 64 pixels and 2 classes of objects, whose weights nobody trained."""
+    network = configs.NonLocalResNet(model_id=10, depth_multiplier=0.25, non_local=configs.Placement(res4=(0,)))
+    task.model.backbone = configs.Backbone(non_local_resnet=network)
+    task.override({
+        "model": {
+            "num_classes": 3, "input_size": [SIZE, SIZE, 3], "max_level": 5,
+            "decoder": {"fpn": {"num_filters": 16}},
+            "detection_generator": {"max_num_detections": 20},
+            **model,
+        },
+        "validation_data": {"global_batch_size": 3, "dtype": "float32", "drop_remainder": False},
+    })  # fmt: skip
+    return cfg.ExperimentConfig(task=task)
+
+
 @exp_factory.register_config_factory("small_retinanet")
 def small_retinanet():
-    params = retinanet.retinanet_resnetfpn_coco()
-    small(params, retinanet.RetinaNetHead(num_convs=1, num_filters=16))
-    params.task.model.max_level = 5
-    return params
+    return small(retinanet.RetinaNetTask(), min_level=4, head={"num_convs": 1, "num_filters": 16})
 
 
-def small(params, head):
-    """Makes a detector of 64 x 64 pixels, 3 classes and 20 detections, whose weights nobody trained."""
-    network = configs.NonLocalResNet(model_id=10, depth_multiplier=0.25, non_local=configs.Placement(res4=(0,)))
-    params.task.model.backbone = configs.Backbone(non_local_resnet=network)
-    params.override({
-        "runtime": {"mixed_precision_dtype": None},
-        "task": {
-            "init_checkpoint": None, "annotation_file": None,
-            "model": {
-                "num_classes": 4, "input_size": [SIZE, SIZE, 3], "head": head.as_dict() if head else None,
-                "decoder": {"fpn": {"num_filters": 16}},
-                "detection_generator": {"max_num_detections": 20},
-            },
-            "validation_data": {"global_batch_size": 3, "dtype": "float32", "drop_remainder": False},
-        },
-    })  # fmt: skip
+RCNN = {
+    "rpn_head": {"num_filters": 16},
+    "detection_head": {"num_convs": 1, "num_filters": 16, "fc_dims": 16},
+    "roi_generator": {"test_num_proposals": 32},
+    "norm_activation": {"use_sync_bn": False},
+}
+
+
+@exp_factory.register_config_factory("small_mask_rcnn")
+def small_mask_rcnn():
+    return small(maskrcnn.MaskRCNNTask(), mask_head={"num_convs": 1, "num_filters": 16}, **RCNN)
+
+
+@exp_factory.register_config_factory("small_keypoint_rcnn")
+def small_keypoint_rcnn():
+    task = keypoint_configs.KeypointTask(mirrored=[0, 2, 1], sigmas=[0.1, 0.1, 0.1])
+    head = {"num_convs": 2, "num_filters": 16, "non_local": [1]}
+    return small(task, num_keypoints=3, keypoint_head=head, **RCNN)
 
 
 def save_run(name, folder):
@@ -408,6 +424,9 @@ def records(path):
             builder.add_boxes_feature([0.1], [0.5], [0.1], [0.5], [1])
             builder.add_instance_mask_matrices_feature(np.ones([1, height, width], np.uint8))
             builder.add_ints_feature("image/object/is_crowd", [0])
+            builder.add_ints_feature("image/object/keypoint/visibility", [0] * 3)
+            for axis in "yx":
+                builder.add_floats_feature(f"image/object/keypoint/{axis}", [0.0] * 3)
             writer.write(builder.example.SerializeToString())
 
 
@@ -456,16 +475,38 @@ def published(tmp_path_factory):
     """(params, network, path of the SavedModel) of the RetinaNet."""
     folder = tmp_path_factory.mktemp("run")
     params, model = save_run("small_retinanet", str(folder))
-    (folder / "labels.txt").write_text("background\nmug\nspoon\nbowl\n")
+    (folder / "labels.txt").write_text("background\nmug\nspoon\n")
     base = folder / "saved_models" / "detector"
     return params, model, export.export_run("small_retinanet", str(folder), str(base), str(folder / "labels.txt"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["small_mask_rcnn", "small_keypoint_rcnn"])
+def test_exported_masks_and_keypoints_are_those_of_the_trained_one(name, tmp_path):
+    params, model = save_run(name, str(tmp_path))
+    saved = tf.saved_model.load(export.export_run(name, str(tmp_path), str(tmp_path / "saved")))
+    answer, found, scale, size, count = check_answers(saved, params, model, tmp_path)
+    if name == "small_keypoint_rcnn":
+        assert answer["keypoints"].shape == (3, 20, 3, 3) and "masks" not in answer
+        points = np.clip(found["detection_keypoints"][..., :2] / scale[:, None], 0, size[:, None])
+        for number, rows in enumerate(count):
+            np.testing.assert_allclose(answer["keypoints"][number, :rows, :, :2], points[number, :rows], atol=2e-3)
+            scores = found["detection_keypoints"][number, :rows, :, 2]
+            np.testing.assert_allclose(answer["keypoints"][number, :rows, :, 2], scores, rtol=1e-3)
+        return
+    assert answer["masks"].shape == found["detection_masks"].shape == (3, 20, 28, 28) and "keypoints" not in answer
+    ends = found["detection_boxes"][..., 2:] / scale
+    whole = np.all(ends <= size, -1) & (np.arange(20) < count[:, None])  # what the image does not cut keeps its mask
+    assert np.any(whole) and np.all(whole[2, : count[2]])  # the third photo is a square
+    np.testing.assert_allclose(answer["masks"].numpy()[whole], found["detection_masks"].numpy()[whole], atol=1e-4)
+    assert np.ptp(answer["masks"].numpy()[whole]) > 0.1
 
 
 def test_an_exported_retinanet_answers_as_the_trained_one(published, tmp_path):
     params, model, path = published
     saved = tf.saved_model.load(path)
     assert sorted(saved.signatures) == ["encoded", "serving_default", "tf_example"]
-    assert (pathlib.Path(path) / "assets.extra" / "labels.txt").read_text().startswith("background\nmug")
+    assert (pathlib.Path(path) / "assets.extra" / "labels.txt").read_text().startswith("background\nmug\n")
     answer = check_answers(saved, params, model, tmp_path)[0]
     assert set(answer) == {"boxes", "classes", "scores", "num_detections"}
     for record in tf.data.TFRecordDataset(f"{path}/assets.extra/tf_serving_warmup_requests"):

@@ -17,14 +17,15 @@ __all__ = ["detection", "export", "export_run", "signatures", "video_classificat
 def export(
     params: cfg.ExperimentConfig, checkpoint: str, export_dir: str, labels: str | None = None, fold_norms: bool = True
 ) -> str:
-    """Publishes a SavedModel with the signatures of the task, of videos `serving_default` (frames) and `tf_example`.
+    """Publishes a SavedModel with the signatures of the task, see video_classification and detection.
 
     Args:
       params: the ExperimentConfig of the training run.
       checkpoint: path of a checkpoint of it.
       export_dir: `saved_models/<name>`; the version is the next free number in it.
       labels: a file of class names, one a line, kept beside the model as `assets.extra/labels.txt`. Default none.
-      fold_norms: fold batch norms into the convolutions before them and W_z, see surgery.fold_norms. Default True.
+      fold_norms: fold batch norms into the convolutions before them and W_z, see surgery.fold_norms; those of detectors
+        never are. Default True.
 
     Returns:
       The path of the new version.

@@ -201,7 +201,7 @@ def _weights(cells, start, end, other_start, other_end):
     """(B, D, cells, cells): how much each old cell along one axis has in each new one."""
     length = (end - start)[..., tf.newaxis]
     # A new cell's centre, in old cells whose centres are at 0, 1, ...
-    ratio = tf.math.divide_no_nan((other_end - other_start)[..., tf.newaxis], length)
+    ratio = tf.where(length > 0, tf.math.divide_no_nan((other_end - other_start)[..., tf.newaxis], length), 1.0)
     offset = tf.math.divide_no_nan((other_start - start)[..., tf.newaxis] * cells, length)
     centres = tf.clip_by_value(offset + (tf.range(cells, dtype=tf.float32) + 0.5) * ratio - 0.5, 0.0, cells - 1.0)
     return tf.nn.relu(1 - tf.abs(centres[..., tf.newaxis] - tf.range(cells, dtype=tf.float32)))
