@@ -25,7 +25,7 @@ def bicubic(logits: np.ndarray, box: np.ndarray) -> np.ndarray:
 
     >>> logits = np.zeros([4, 4, 1], np.float32)
     >>> logits[1, 2] = 9  # the centre of this cell is 1.5, 2.5
-    >>> bicubic(logits, np.array([10, 20, 14, 24])).round(3)
+    >>> bicubic.bicubic(logits, np.array([10, 20, 14, 24])).round(3)
     array([[11.5  , 22.5  ,  0.998]])
     """
     side, _, count = logits.shape
