@@ -16,6 +16,7 @@ from official.vision.configs import backbones, decoders, image_classification, m
 from keras_nonlocal import errors
 from keras_nonlocal.tfm import warm_start
 from keras_nonlocal.tfm.backbones import configs
+from keras_nonlocal.tfm.keypoints import config
 from keras_nonlocal.tfm.warm_start import checkpoints, detectors
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -51,17 +52,19 @@ def retinanet_task(num_classes=4, **non_local):
     return retinanet.RetinaNetTask(model=model)
 
 
-def mask_rcnn_task(**non_local):
-    """A Mask R-CNN that detects something with random weights."""
-    model = maskrcnn.MaskRCNN(
+def mask_rcnn_task(head=(), **non_local):
+    """A Mask R-CNN with keypoints that detects something with random weights."""
+    model = config.KeypointRCNN(
         **shared_arguments(**non_local),
+        include_mask=True,
         rpn_head=maskrcnn.RPNHead(num_filters=16),
         detection_head=maskrcnn.DetectionHead(num_convs=1, num_filters=16, fc_dims=16),
         mask_head=maskrcnn.MaskHead(num_convs=1, num_filters=16),
+        keypoint_head=config.KeypointHead(num_convs=2, num_filters=16, non_local=head),
         roi_generator=maskrcnn.ROIGenerator(test_num_proposals=16),
         detection_generator=maskrcnn.DetectionGenerator(pre_nms_score_threshold=0.0, max_num_detections=8),
     )
-    return maskrcnn.MaskRCNNTask(model=model)
+    return config.KeypointTask(model=model)
 
 
 def randomise(model, seed=0):
@@ -134,7 +137,7 @@ def assert_reported(report, model, folder, old):
     assert len(report.rows) == len(rows) == len(model.variables)
     assert {row.tensor for row in report.rows} == {None, *old}
     assert all(row.tensor == row.variable for row in report.rows if row.tensor)
-    assert all("/non_local/" in row.variable for row in report.rows if not row.tensor)
+    assert all("/non_local/" in row.variable or "/blocks/" in row.variable for row in report.rows if not row.tensor)
     assert (folder / "warm_start.txt").read_text().splitlines() == report.lines()
 
 
@@ -159,13 +162,15 @@ def test_a_retinanet_starts_as_the_plain_one(tmp_path):
 
 def test_a_mask_rcnn_starts_as_the_plain_one(tmp_path):
     expected, old = saved_detector(mask_rcnn_task(), tmp_path)
-    assert expected["detection_masks"].std() > 0.01
+    assert expected["detection_masks"].std() > 0.01 and expected["keypoint_outputs"].std() > 0.01
     tf_keras.backend.clear_session()
-    task = mask_rcnn_task(res4=(0,))
+    task = mask_rcnn_task(head=(1,), res4=(0,))
     report, modules = warm_start.write_task(task, str(tmp_path), str(tmp_path / "start"))
     tf_keras.backend.clear_session()
     model = started(task, tmp_path / "start")
-    assert modules == "all" and {"mask_head", "detection_head", "rpn_head"} < set(model.checkpoint_items)
+    heads = {"mask_head", "keypoint_head", "detection_head", "rpn_head"}
+    assert modules == "all" and heads < set(model.checkpoint_items)
+    assert len(checkpoints.blocks(model)) == 2
     assert_same(detections(model), expected)
     assert_reported(report, model, tmp_path / "start", old)
 

@@ -183,7 +183,10 @@ def _with_keypoints(dataset_fn):
 class KeypointAnswers(detection.DetectionAnswers):
     """As of other detectors; the best is best in its keypoints."""
 
-    metrics = (*detection.DetectionAnswers.metrics, *(f"keypoint_AP{which}" for which in ("", "50", "75", "m", "l")))
+    metrics = (
+        *detection.DetectionAnswers.metrics,
+        *(f"keypoint_AP{which}" for which in ("", "50", "75", "m", "l", "_quadratic")),
+    )
     score = "keypoint AP (AP50 / AP75)"
 
     @property
