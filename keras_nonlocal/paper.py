@@ -32,19 +32,21 @@ class Network:
 
 @dataclasses.dataclass(frozen=True)
 class Detector:
-    """The backbone of a Mask R-CNN.
+    """The backbone of a Mask R-CNN, and where its keypoint head has blocks.
 
     Args:
       name: as in "nl_mask_rcnn_r50_1".
       depth: 50, 101 or 152.
       groups: of the 3x3 convolutions, of 8 channels each in the first stage; 1 for a plain ResNet.
       non_local: as in Network.
+      head_non_local: convolutions of the keypoint head, counted from 0, that are followed by a block.
     """
 
     name: str
     depth: int
     groups: int = 1
     non_local: dict = dataclasses.field(default_factory=dict)
+    head_non_local: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Recipe:
     """How a network is trained, by SGD whose learning rate falls to a tenth twice.
 
     Args:
-      dataset: "kinetics400", "charades" or "coco".
+      dataset: "kinetics400", "charades", "coco" or "coco_keypoints".
       hardware: in words.
       batch_size: clips or images a step, of all GPUs together.
       learning_rate: to begin with.
@@ -63,6 +65,8 @@ class Recipe:
       frames: of a clip; None for images.
       stride: distance between frames, in frames of the video.
       norm_frozen: whether batch norm keeps what it starts with.
+      nesterov: whether momentum is Nesterov's.
+      warm_up: steps in which the learning rate rises from a third.
     """
 
     dataset: str
@@ -76,6 +80,8 @@ class Recipe:
     frames: int | None = None
     stride: int | None = None
     norm_frozen: bool = False
+    nesterov: bool = True
+    warm_up: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +109,7 @@ class Row:
       table: "2a", ..., "6".
       label: what the row is called there.
       result: the paper's numbers.
-      run: name of the Run, or None for what is not built yet.
+      run: name of the Run.
       baseline: name of the Run that parameters and multiply-adds are compared with, or None.
       factors: the paper's own factors of parameters and FLOPs, ("1.2x", "1.5x"), or None where it gives none.
     """
@@ -111,7 +117,7 @@ class Row:
     table: str
     label: str
     result: str
-    run: str | None = None
+    run: str
     baseline: str | None = None
     factors: tuple[str, str] | None = None
 
@@ -155,10 +161,16 @@ DETECTORS = _by_name(
     Detector("nl_mask_rcnn_r101_1", 101, non_local={"res4": (21,)}),
     Detector("mask_rcnn_x152", 152, 32),
     Detector("nl_mask_rcnn_x152_1", 152, 32, {"res4": (34,)}),
+    Detector("keypoint_rcnn_r101", 101),
+    Detector("nl_keypoint_rcnn_r101_head", 101, head_non_local=(1, 3, 5, 7)),
+    Detector("nl_keypoint_rcnn_r101_head_backbone", 101, 1, {"res4": (21,)}, (1, 3, 5, 7)),
 )
 
 _TEST = "Test: keras-nonlocal evaluate with --clips=10 --crops=3."
-_DETECTRON = "It is Detectron's 1x, the paper does not say. Batch norm of the backbone is frozen."
+_DETECTRON = (
+    "It is Detectron's {}, the paper does not say, and tfm's Mask R-CNN differs from Detectron's. Batch norm of the "
+    "backbone is frozen."
+)
 _FROM_IMAGENET = (
     "The paper starts from ImageNet weights: set task.init_checkpoint, of a network with non-local blocks to what "
     "keras-nonlocal warm_start makes."
@@ -212,9 +224,11 @@ RECIPES = {
         learning_rate=0.02,
         steps=90_000,
         falls=(60_000, 80_000),
-        note=_DETECTRON,
+        note=_DETECTRON.format("1x"),
         start=_FROM_IMAGENET,
         norm_frozen=True,
+        nesterov=False,
+        warm_up=500,
     ),
     "coco_x152": Recipe(
         "coco",
@@ -223,9 +237,24 @@ RECIPES = {
         learning_rate=0.01,
         steps=260_000,
         falls=(200_000, 240_000),
-        note=_DETECTRON,
+        note=_DETECTRON.format("1.44x of this network"),
         start=_FROM_IMAGENET,
         norm_frozen=True,
+        nesterov=False,
+        warm_up=500,
+    ),
+    "coco_keypoints": Recipe(
+        "coco_keypoints",
+        "8 GPUs, 16 images a step",
+        batch_size=16,
+        learning_rate=0.02,
+        steps=90_000,
+        falls=(60_000, 80_000),
+        note=f"{_DETECTRON.format('1x')} --config_file=coco_keypoints_s1x after the other one gives its longer s1x.",
+        start=_FROM_IMAGENET,
+        norm_frozen=True,
+        nesterov=False,
+        warm_up=500,
     ),
 }
 
@@ -267,6 +296,13 @@ RUNS = _by_name(
     Run("paper_nl_mask_rcnn_r101_1_coco", "nl_mask_rcnn_r101_1", "coco"),
     Run("paper_mask_rcnn_x152_coco", "mask_rcnn_x152", "coco_x152"),
     Run("paper_nl_mask_rcnn_x152_1_coco", "nl_mask_rcnn_x152_1", "coco_x152"),
+    Run("paper_keypoint_rcnn_r101_coco_keypoints", "keypoint_rcnn_r101", "coco_keypoints"),
+    Run("paper_nl_keypoint_rcnn_r101_head_coco_keypoints", "nl_keypoint_rcnn_r101_head", "coco_keypoints"),
+    Run(
+        "paper_nl_keypoint_rcnn_r101_head_backbone_coco_keypoints",
+        "nl_keypoint_rcnn_r101_head_backbone",
+        "coco_keypoints",
+    ),
 )
 
 TITLES = {
@@ -386,9 +422,27 @@ ROWS = (
         "paper_nl_mask_rcnn_x152_1_coco",
         "paper_mask_rcnn_x152_coco",
     ),
-    Row("6", "R101 baseline", "keypoint AP 65.1 (86.8 / 70.4)"),
-    Row("6", "R101 +4 NL in the head", "keypoint AP 66.0 (87.1 / 71.7)"),
-    Row("6", "R101 +4 NL in the head, +1 in the backbone", "keypoint AP 66.5 (87.3 / 72.8)"),
+    Row(
+        "6",
+        "R101 baseline",
+        "keypoint AP 65.1 (86.8 / 70.4)",
+        "paper_keypoint_rcnn_r101_coco_keypoints",
+        "paper_keypoint_rcnn_r101_coco_keypoints",
+    ),
+    Row(
+        "6",
+        "R101 +4 NL in the head",
+        "keypoint AP 66.0 (87.1 / 71.7)",
+        "paper_nl_keypoint_rcnn_r101_head_coco_keypoints",
+        "paper_keypoint_rcnn_r101_coco_keypoints",
+    ),
+    Row(
+        "6",
+        "R101 +4 NL in the head, +1 in the backbone",
+        "keypoint AP 66.5 (87.3 / 72.8)",
+        "paper_nl_keypoint_rcnn_r101_head_backbone_coco_keypoints",
+        "paper_keypoint_rcnn_r101_coco_keypoints",
+    ),
 )
 
 

@@ -14,6 +14,7 @@ from keras_nonlocal import configs, models, paper
 from keras_nonlocal.analysis import cost
 from keras_nonlocal.tfm.experiments import paper as experiments
 from keras_nonlocal.tfm.experiments import paper_tables
+from keras_nonlocal.tfm.keypoints import checks
 from keras_nonlocal.tfm.tasks import answers
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -44,9 +45,17 @@ def test_every_run_has_an_experiment_and_its_file(name):
 
 def test_no_file_is_left_over():
     used = {experiments.config_file(name) for name in experiments.names()}
-    assert {"demo_clips", "demo_digits", "demo_video", "demo_video_charades"} == set(configs.names()) - used and len(
-        used
-    ) == 10
+    demo = {"demo_clips", "demo_digits", "demo_video", "demo_video_charades"}
+    schedules = {
+        "coco_keypoints_s1x",
+        "coco_1x",
+        "coco_2x",
+        "coco_350_epochs",
+        "coco_retinanet_1x",
+        "coco_retinanet_2x",
+        "coco_x152",
+    }
+    assert set(configs.names()) - used == demo | schedules and len(used) == 11
 
 
 def test_the_recipe_of_32_frames():
@@ -90,14 +99,60 @@ def test_an_experiment_builds_the_preset_of_its_row(name):
 
 
 def test_a_table():
-    (text,) = paper_tables.tables(["6"])
-    assert text.splitlines()[0] == "Table 6: COCO keypoints"
-    assert text.count("not built yet") == 3 and "keypoint AP 66.5 (87.3 / 72.8)" in text
-    (text,) = paper_tables.tables(["6"], "markdown")
-    assert "| R101 baseline | - |" in text
+    rows = [row for row in paper.ROWS if row.table == "6"]
+    sizes = {name: cost.Cost(5_000_000, weights, 2 * weights, 7 * 10**9, 1) for name, weights in (
+        (rows[0].run, 4 * 10**9), (rows[1].run, 5 * 10**9), (rows[2].run, 6 * 10**9))}  # fmt: skip
+    cells = [paper_tables.cells(row, sizes) for row in rows]
+    text = paper_tables.layout(paper_tables.columns(rows), cells, "text")
+    assert text.count("not yet run") == 3 and "keypoint AP 66.5 (87.3 / 72.8)" in text and " 1.50x (-)" in text
+    text = paper_tables.layout(paper_tables.columns(rows), cells, "markdown")
+    assert (
+        "| R101 baseline | paper_keypoint_rcnn_r101_coco_keypoints | 4000.00 | 8.00 | 5.00 | 7.00 | 1.00x (-) |" in text
+    )
 
 
-@pytest.mark.parametrize(("table", "score"), [("2a", "top-1 / top-5"), ("4", "mAP"), ("5", "AP (AP50 / AP75)")])
+def test_keypoint_heads_are_counted_for_a_region():
+    """By hand: 9 * (256 * 512 + 7 * 512^2) + 16 * 512 * 17 weights; a block has 4 * 512 * 256 more."""
+    rows = [row for row in paper.ROWS if row.table == "6"]
+    convolutions, deconvolution, block = 9 * (256 * 512 + 7 * 512**2), 16 * 512 * 17, 4 * 512 * 256
+    # Keys and values are of 49 pooled positions, queries of 196; each of 196 x 49 pairs takes 2 * 256.
+    of_block = 512 * 256 * (196 * 2 + 49 * 2) + 2 * 196 * 49 * 256
+    plain = 196 * (convolutions + deconvolution)
+    plain, four = ((plain + 4 * blocks * of_block) / 1e9 for blocks in (0, 1))
+    lines = paper_tables.head_note(rows, {}).splitlines()[1:]
+    weights = [(convolutions + deconvolution + blocks * block) / 1e6 for blocks in (0, 4, 4)]
+    assert lines == [
+        f"{row.label}: {weight:.2f} M weights, {macs:.3f} GMACs."
+        for row, weight, macs in zip(rows, weights, (plain, four, four), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("name", ["paper_nl_keypoint_rcnn_r101_head_backbone_coco_keypoints", "keypoint_rcnn_r50_coco"])
+def test_the_recipe_of_keypoints(name):
+    config = exp_factory.get_exp_config(name)
+    task, with_blocks = config.task, name.startswith("paper_nl")
+    model, network = task.model, task.model.backbone.non_local_resnet
+    assert (model.num_classes, model.include_mask, model.num_keypoints, len(task.sigmas)) == (2, False, 17, 17)
+    assert tuple(model.keypoint_head.non_local) == ((1, 3, 5, 7) if with_blocks else ())
+    assert model.keypoint_head.non_local_block.norm is None
+    assert (network.model_id, tuple(network.non_local.res4)) == ((101, (21,)) if with_blocks else (50, ()))
+    assert not network.bn_trainable and task.losses.l2_weight_decay == 1e-4 and task.losses.keypoint_weight == 1
+    assert task.train_data.parser.aug_rand_hflip and task.train_data.dtype == task.validation_data.dtype == "float32"
+    assert (config.trainer.train_steps, task.train_data.global_batch_size) == (90_000, 16)
+    for schedule, steps, falls in (("", 90_000, [60_000, 80_000]), ("_s1x", 130_000, [100_000, 120_000])):
+        path = configs.path(f"coco_keypoints{schedule}")
+        hyperparams.override_params_dict(config, yaml.safe_load(pathlib.Path(path).read_text()), is_strict=True)
+        rate = config.trainer.optimizer_config.learning_rate.stepwise
+        assert (config.trainer.train_steps, rate.boundaries) == (steps, falls)
+        assert rate.values == pytest.approx([0.02, 0.002, 0.0002])
+    assert config.trainer.optimizer_config.warmup.linear.warmup_steps == 500
+    checks.check(task)
+
+
+@pytest.mark.parametrize(
+    ("table", "score"),
+    [("2a", "top-1 / top-5"), ("4", "mAP"), ("5", "AP (AP50 / AP75)"), ("6", "keypoint AP (AP50 / AP75)")],
+)
 def test_a_table_s_scores_are_those_of_its_task(table, score):
     columns = paper_tables.columns([row for row in paper.ROWS if row.table == table])
     assert columns[-2:] == [f"the paper, {score}", "ours"]
@@ -110,7 +165,7 @@ def test_what_the_data_refers_to_is_there():
         assert run.start in {None, *paper.RUNS}
         end = f"{recipe.frames}x{recipe.stride}" if recipe.dataset == "kinetics400" else recipe.dataset
         assert name == f"paper_{run.network}_{end}"
-    assert {row.run for row in paper.ROWS} == {None, *paper.RUNS}
+    assert {row.run for row in paper.ROWS} == set(paper.RUNS)
     assert {row.baseline for row in paper.ROWS} <= {None, *paper.RUNS}
     assert {run.recipe for run in paper.RUNS.values()} == set(paper.RECIPES)
 

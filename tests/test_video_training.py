@@ -405,7 +405,8 @@ def test_a_network_that_cannot_be_built_leaves_nothing(data, tmp_path):
 
 def test_every_named_experiment_is_registered():
     for name in experiments.NAMES:
-        assert exp_factory.get_exp_config(name).task.model.backbone.type == "video_resnet"
+        backbone = exp_factory.get_exp_config(name).task.model.backbone.type
+        assert backbone == ("video_resnet" if name.endswith("kinetics400") else "non_local_resnet")
 
 
 def test_blocks_are_placed_by_the_configuration():

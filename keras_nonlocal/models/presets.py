@@ -31,5 +31,5 @@ def description(network: paper.Network) -> str:
     where = ", ".join(f"{stage} {list(indices)}" for stage, indices in network.non_local.items())
     what = "".join(f", {value}" for value in network.non_local_block.values())
     non_local = f" with {blocks} non-local block{'s' * (blocks > 1)} ({where}{what})" if blocks else ""
-    rows = [paper.place(row) for row in paper.ROWS if row.run and paper.RUNS[row.run].network == network.name]
+    rows = [paper.place(row) for row in paper.ROWS if paper.RUNS[row.run].network == network.name]
     return f"{kind} ResNet-{network.depth}{non_local}: {'; '.join(rows)}"

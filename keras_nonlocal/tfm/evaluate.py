@@ -2,16 +2,18 @@
 
 import json
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 from official.core import input_reader, task_factory
 
-from keras_nonlocal import errors, files
+from keras_nonlocal import cluster, errors, files
 from keras_nonlocal.data import labels_file
+from keras_nonlocal.skeleton import COCO_PERSON
 from keras_nonlocal.tfm import predict, train
 from keras_nonlocal.tfm.inputs import videos
-from keras_nonlocal.tfm.scoring import predictions, report, submission
+from keras_nonlocal.tfm.scoring import coco_results, predictions, report, submission
 from keras_nonlocal.tfm.tasks import answers
 
 FOLDER = "test"
@@ -31,7 +33,8 @@ def evaluate(
     """Evaluates the newest checkpoint of a training run on all records.
 
     Of videos several views are scored each, by a softmax or a sigmoid for each class as the task does, and combined;
-    the scores of every video, tables and pictures are written beside the result.
+    the scores of every video, tables and pictures are written beside the result. Of images with objects, what was found
+    is written in COCO's format: boxes, masks, keypoints.
 
     Args:
       experiment: name of the registered experiment.
@@ -44,7 +47,8 @@ def evaluate(
         "official", of several labels a video "spread".
       combine: "mean" or "max" of the scores of a video's views. Default the task's: the mean, of several labels a
         video the maximum.
-      out_dir: folder for the scores of every video, tables and pictures. Default MODEL_DIR/test.
+      out_dir: folder for the scores of every video, tables and pictures, or for what was found in images. Default
+        MODEL_DIR/test.
 
     Returns:
       A dict: the metrics of the task, `metrics` with the names of those that say most, `best_metric` with the name of
@@ -65,12 +69,17 @@ def evaluate(
     data = params.task.validation_data
     shape = of_task.input_shape(data)
     if of_task.scoring is None:
-        if out_dir:
+        kept = of_task.kept_results()
+        if kept:
+            _check_alone()
+            out_dir = _folder(out_dir, model_dir)
+        elif out_dir:
             raise errors.UserError(
-                f"--out_dir is for videos, of which this task has none: leave it out. Received: {out_dir}"
+                f"--out_dir is for the results of videos and detectors, which this task has none of: leave it out. "
+                f"Received: {out_dir}"
             )
         # The test is no point of the run's validation curve.
-        metrics = train.run(params, "eval", model_dir, save_summary=False)
+        metrics = train.run(params, "eval", model_dir, save_summary=False, watch=kept and kept.watch)
         model = task_factory.get_task(params.task).build_model()
         result = {
             **metrics,
@@ -80,6 +89,8 @@ def evaluate(
             **views,
             "input_path": data.input_path,
         }
+        if kept:
+            _write_found(out_dir, kept.results(), result)
     else:
         out_dir = _folder(out_dir, model_dir)
         scored = predict.predict(params, model_dir, views["combine"])
@@ -101,21 +112,40 @@ def evaluate(
     return result
 
 
-def score_again(path: str, out_dir: str | None = None, out: str | None = None, input_path: str | None = None) -> dict:
+def score_again(
+    path: str,
+    out_dir: str | None = None,
+    out: str | None = None,
+    input_path: str | None = None,
+    annotations: str | None = None,
+    sigmas: Sequence[float] | None = None,
+) -> dict:
     """The result of a test from the scores that it wrote, without the network.
 
     Args:
-      path: a predictions.npz, or a submission to Charades, whose name ends in .txt.
+      path: a predictions.npz, a submission to Charades, whose name ends in .txt, or a detector's results in COCO's
+        format, whose name ends in .json.
       out_dir: folder for the tables and pictures. Default none is written.
       out: JSON file for the result. Default none.
       input_path: pattern of the records, for the labels of a submission's videos.
+      annotations: in COCO's format, for results in it.
+      sigmas: of their keypoints; default COCO's of a person.
 
     Returns:
-      As evaluate; of a submission only what follows from the scores.
+      As evaluate; of a submission or results in COCO's format only what follows from them.
 
     Raises:
       UserError: for a file that is neither, or a submission of other videos than those of the records.
     """
+    if path.endswith(".json"):
+        result = _found_again(path, out_dir, input_path, annotations, sigmas)
+        _write_json(out, result)
+        return result
+    if annotations or sigmas:
+        raise errors.UserError(
+            f"--predictions {path} are no results in COCO's format, whose name ends in .json: leave --annotations and "
+            "--sigmas out."
+        )
     if path.endswith(".txt"):
         if not input_path:
             raise errors.UserError(f"--predictions {path} has no labels: give --input_path, the records of its videos.")
@@ -127,6 +157,34 @@ def score_again(path: str, out_dir: str | None = None, out: str | None = None, i
     result = _written(scored, out_dir)
     _write_json(out, result)
     return result
+
+
+def _found_again(path, out_dir, input_path, annotations, sigmas):
+    """The result of what a detector found."""
+    if not annotations or input_path:
+        raise errors.UserError(
+            f"--predictions {path} is scored against --annotations, a file in COCO's format: give that, and no "
+            "--input_path."
+        )
+    metrics = coco_results.score_file(path, annotations, sigmas or COCO_PERSON.sigmas)
+    result = {**metrics, "metrics": list(metrics), "best_metric": next(iter(metrics)), "annotations": annotations}
+    if out_dir:
+        _write_found(out_dir, {}, result)
+    return result
+
+
+def _check_alone():
+    """Each worker would sum up what it has read itself."""
+    _, workers = cluster.place()
+    if workers > 1:
+        raise errors.UserError(f"a detector is tested by one worker, there are {workers}: evaluate without launch.")
+
+
+def _write_found(out_dir, results, result):
+    """The files of a detector's test, each whole; result.json last."""
+    for path in coco_results.write(out_dir, results):
+        print(f"{path} has what was found, in COCO's format", flush=True)
+    _write_json(os.path.join(out_dir, report.RESULT), result, "--out_dir")
 
 
 def _written(scored, out_dir):
@@ -189,13 +247,13 @@ def _class_names(input_path, count):
     return names
 
 
-def _write_json(out, result):
+def _write_json(out, result, flag="--out"):
     if out:
         try:
             files.write_text(out, json.dumps(result, indent=1) + "\n")
         except OSError as error:
             raise errors.UserError(
-                f"--out {out} cannot be written ({errors.first_line(error)}): give another one."
+                f"{flag} {out} cannot be written ({errors.first_line(error)}): give another one."
             ) from error
 
 

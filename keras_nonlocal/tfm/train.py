@@ -7,12 +7,13 @@ import os
 import secrets
 import sys
 import tempfile
+from collections.abc import Callable
 from typing import TextIO
 
 import tensorflow as tf
 import tf_keras
+from official.core import base_task, exp_factory, task_factory, train_utils
 from official.core import config_definitions as cfg
-from official.core import exp_factory, task_factory, train_utils
 from official.modeling import hyperparams, performance
 
 from keras_nonlocal import errors
@@ -94,6 +95,7 @@ def run(
     seed: int | None = None,
     save_summary: bool = True,
     deterministic: bool = False,
+    watch: Callable[[base_task.Task], None] | None = None,
 ) -> dict[str, float]:
     """Trains, evaluates or both, and prints how it goes.
 
@@ -132,14 +134,15 @@ def run(
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(stopping.Stopping(sys.stdout))
         is_first = strategy.extended.should_checkpoint
-        own_dir = model_dir if is_first else stack.enter_context(tempfile.TemporaryDirectory())
+        scratch = stack.enter_context(tempfile.TemporaryDirectory())
+        own_dir = model_dir if is_first else scratch
         console = sys.stdout if is_first else stack.enter_context(open(os.devnull, "w"))
-        worker = _Worker(is_first, model_dir, own_dir, console)
+        worker = _Worker(is_first, model_dir, own_dir, scratch, console)
         if "train" not in mode:
             start = latest_checkpoint(model_dir)
             if seed is not None or deterministic:
                 tf_keras.utils.set_random_seed(seed or 0)
-            return _run(params, mode, worker, start, strategy, of_task, stop, save_summary)
+            return _run(params, mode, worker, start, strategy, of_task, stop, save_summary, watch)
         is_new = not tf.io.gfile.exists(model_dir)
         if is_first:
             stack.enter_context(folder.locked(model_dir))
@@ -153,7 +156,7 @@ def run(
         if start and (changes := folder.changes(model_dir, params, strategy.num_replicas_in_sync)):
             say(f"not the same run as without the change: {', '.join(changes)}")
         try:
-            return _run(params, mode, worker, start, strategy, of_task, stop, save_summary)
+            return _run(params, mode, worker, start, strategy, of_task, stop, save_summary, watch)
         except _CannotBeBuilt as error:
             if is_new and is_first:
                 tf.io.gfile.rmtree(model_dir)
@@ -170,6 +173,7 @@ class _Worker:
     is_first: bool
     model_dir: str
     own_dir: str
+    scratch: str
     console: TextIO
 
 
@@ -177,11 +181,13 @@ class _CannotBeBuilt(ValueError):
     pass
 
 
-def _run(params, mode, worker, start, strategy, of_task, stop, save_summary):
+def _run(params, mode, worker, start, strategy, of_task, stop, save_summary, watch):
     """Builds, restores and runs what the arguments of run have been made to."""
     metrics, model_dir, is_first, console = {}, worker.model_dir, worker.is_first, worker.console
     waited = loop.host_seconds()
     task, trainer = _build(params, mode, worker, strategy, checkpoints.step_of(start), stop, waited)
+    if watch:
+        watch(task)
     if "train" in mode and is_first:
         folder.remember(params, model_dir, strategy.num_replicas_in_sync)
     _print_start(params, mode, model_dir, trainer, strategy, of_task, start)
@@ -265,7 +271,8 @@ def _saved(stop, controller, train_steps, is_first):
 
 def _build(params, mode, worker, strategy, first_step, stop, waited):
     with strategy.scope():
-        task = task_factory.get_task(params.task, logging_dir=worker.model_dir)
+        # tfm's Mask R-CNN takes the annotations that it finds there, of whatever records, for those of its own.
+        task = task_factory.get_task(params.task, logging_dir=worker.scratch)
         # What is read and drawn depends on the step alone; the inputs are built with the trainer.
         task.first_step = first_step
         settings, best = params.trainer, None

@@ -1,6 +1,6 @@
 """Registered experiments: `exp_factory.get_exp_config(name)`, `keras-nonlocal train --experiment=name`."""
 
-from keras_nonlocal.tfm.experiments import charades, coco, kinetics, paper, trainers
-from keras_nonlocal.tfm.experiments.kinetics import NAMES
+from keras_nonlocal.tfm.experiments import charades, coco, keypoints, kinetics, paper, trainers
 
-__all__ = ["NAMES", "charades", "coco", "kinetics", "paper", "trainers"]
+NAMES = (*kinetics.NAMES, *coco.NAMES, *keypoints.NAMES)
+__all__ = ["NAMES", "charades", "coco", "keypoints", "kinetics", "paper", "trainers"]

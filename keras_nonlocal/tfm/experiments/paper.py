@@ -11,10 +11,15 @@ from official.core import config_definitions as cfg
 from official.core import exp_factory
 
 from keras_nonlocal import paper
-from keras_nonlocal.tfm.experiments import charades, coco, kinetics
+from keras_nonlocal.tfm.experiments import charades, coco, keypoints, kinetics
 
 NETWORKS = {**paper.NETWORKS, **paper.DETECTORS}
-DATASETS = {"kinetics400": kinetics.of_paper, "charades": charades.of_paper, "coco": coco.of_paper}
+DATASETS = {
+    "kinetics400": kinetics.of_paper,
+    "charades": charades.of_paper,
+    "coco": coco.of_paper,
+    "coco_keypoints": keypoints.of_paper,
+}
 
 
 def experiment(run: paper.Run) -> cfg.ExperimentConfig:

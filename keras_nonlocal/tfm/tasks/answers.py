@@ -10,6 +10,7 @@ from official.core import config_definitions as cfg
 from official.core import task_factory
 
 from keras_nonlocal import errors
+from keras_nonlocal.tfm.scoring import kept_results
 
 
 class ByTask(dict):
@@ -88,6 +89,10 @@ class Answers:
                 f"--combine too. Received: clips={clips}, crops={crops}, protocol={protocol}, combine={combine}"
             )
         return {}
+
+    def kept_results(self) -> kept_results.KeptResults | None:
+        """What keeps the results of a test whose metrics are the task's own; None if there are none to be written."""
+        return None
 
     def explain(self, error: tf.errors.OpError) -> str | None:
         """What the user got wrong when reading records failed with this error, in a sentence; None if nothing."""

@@ -4,6 +4,7 @@ import tf_keras
 from official.vision.configs import maskrcnn, retinanet
 from official.vision.modeling.backbones import factory
 
+from keras_nonlocal.tfm.scoring import kept_results
 from keras_nonlocal.tfm.tasks import answers
 
 
@@ -14,10 +15,14 @@ class DetectionAnswers(answers.Answers):
 
     metrics = ("AP", "AP50", "AP75", "mask_AP", "mask_AP50", "mask_AP75")
     score = "AP (AP50 / AP75)"
+    records_from = "keras-nonlocal prepare_coco"
 
     @property
     def best_metric(self):
         return ("AP", "higher") if self.config.use_coco_metrics else None
+
+    def kept_results(self):
+        return kept_results.KeptResults() if self.config.use_coco_metrics else None
 
     def shown(self, values):
         # An evaluation of Mask R-CNN computes no loss.

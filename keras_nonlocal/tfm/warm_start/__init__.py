@@ -5,13 +5,15 @@ import os
 
 import tensorflow as tf
 import tf_keras
+from official.core import config_definitions as cfg
+from official.core import task_factory
 from official.vision.configs import backbones_3d
 from official.vision.modeling.backbones import factory, resnet, resnet_3d
 
 from keras_nonlocal import errors, files
 from keras_nonlocal.layers.non_local import NonLocalMixin
 from keras_nonlocal.tfm.backbones import configs, video_resnet
-from keras_nonlocal.tfm.warm_start import checkpoints, image_resnets, keras_applications, tfm_resnet
+from keras_nonlocal.tfm.warm_start import checkpoints, detectors, image_resnets, keras_applications, tfm_resnet
 from keras_nonlocal.weights.report import Report, Row
 
 PADDING_DIFFERS = (
@@ -89,7 +91,7 @@ def restore(backbone, model_config, path, argument="the checkpoint"):
       UserError: if there is nothing at `path`, it is of another network, or W_z has no bias to take the norm.
     """
     prefix = checkpoints.prefix(path, argument)
-    blocks = _blocks(backbone)
+    blocks = checkpoints.blocks(backbone)
     if not blocks or any(block.folds_norm() for block in blocks) or not checkpoints.norms_blocks(prefix):
         checkpoints.read_backbone(backbone, prefix)
         return
@@ -105,7 +107,7 @@ def restore(backbone, model_config, path, argument="the checkpoint"):
     other = build_backbone(normed)
     checkpoints.read_backbone(other, prefix)
     checkpoints.read_backbone(backbone, prefix)
-    for block, with_norm in zip(blocks, _blocks(other), strict=True):
+    for block, with_norm in zip(blocks, checkpoints.blocks(other), strict=True):
         block.take_folded(with_norm)
 
 
@@ -123,18 +125,51 @@ def write(model_config, path, out):
     Raises:
       UserError: if `out` exists or cannot be written, or what warm_start raises.
     """
-    out = os.path.abspath(out)
     _check_free(out)
     backbone = build_backbone(model_config)
     report = warm_start(backbone, model_config, path)
+    _save(out, report, backbone=backbone)
+    return report
+
+
+def write_task(task: cfg.TaskConfig, path: str, out: str, backbone_only: bool = False) -> tuple[Report, str]:
+    """Writes a checkpoint that a task starts from: of all its model where there is a detector at `path`.
+
+    Args:
+      task: configuration of a task of tfm, or derived from one, with non-local blocks in its model.
+      path: a tfm checkpoint of a detector, of the task's kind, that lacks these blocks or some of them; or what
+        warm_start takes, of which the backbone alone is written.
+      out: as of write.
+      backbone_only: take no more than the backbone of a detector's checkpoint. Default False.
+
+    Returns:
+      The Report, and what the task has to be told as `init_checkpoint_modules`: "all" or "backbone".
+
+    Raises:
+      UserError: if `out` exists or cannot be written, or the checkpoint is of another detector or network.
+    """
+    _check_free(out)
+    is_file = path.endswith(keras_applications.FILES)
+    if backbone_only or is_file or not checkpoints.holds_detector(checkpoints.prefix(path)):
+        return write(task.model, path, out), "backbone"
+    model = task_factory.get_task(task).build_model()
+    if set(getattr(model, "checkpoint_items", ())) <= {"backbone"}:  # a classifier, say
+        return write(task.model, path, out), "backbone"
+    report = detectors.warm_start(model, path)
+    _save(out, report, model=model, **model.checkpoint_items)
+    return report, "all"
+
+
+def _save(out, report, **items):
+    """Writes the folder of a checkpoint and its report."""
+    out = os.path.abspath(out)
     try:
         with files.whole_folder(out) as temporary:
-            tf.train.Checkpoint(backbone=backbone).save(os.path.join(temporary, "ckpt"))
+            tf.train.Checkpoint(**items).save(os.path.join(temporary, "ckpt"))
             files.write_text(os.path.join(temporary, "warm_start.txt"), f"{report}\n")
             _check_free(out)
     except (OSError, tf.errors.OpError) as error:
         raise errors.UserError(f"--out {out} cannot be written ({errors.first_line(error)}); nothing was") from error
-    return report
 
 
 def _from_trunk(backbone, model_config, prefix):
@@ -205,12 +240,7 @@ def _check_fits(backbone, targets, new, units, path):
 
 def _new_variables(backbone, gates=()):
     """The ids of the variables of non-local blocks and gates, which no network without them has."""
-    return {id(variable) for layer in [*_blocks(backbone), *gates] for variable in layer.weights}
-
-
-def _blocks(backbone):
-    """The non-local blocks of a backbone, in order."""
-    return [layer for layer in backbone._flatten_layers() if isinstance(layer, NonLocalMixin)]
+    return {id(variable) for layer in [*checkpoints.blocks(backbone), *gates] for variable in layer.weights}
 
 
 def _block_counts(network):
@@ -238,10 +268,11 @@ def _rows(backbone, sources, new):
         source = sources.get(id(variable))
         if source is None and id(variable) not in new:
             raise AssertionError(f"{variable.name} is in no non-local block, and was not read")
-        rows.append(Row.of(name, source, tf.convert_to_tensor(variable).numpy(), layer.name))
+        rows.append(Row.of(name, source, tf.convert_to_tensor(variable).numpy(), layer))
     return rows
 
 
 def _check_free(out):
+    out = os.path.abspath(out)
     if os.path.lexists(out):
         raise errors.UserError(f"--out {out} exists already and is never overwritten: give another folder, or move it")

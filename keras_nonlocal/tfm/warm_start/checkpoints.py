@@ -1,10 +1,16 @@
-"""Checkpoints of backbones: read whole or not at all, and the names of the variables in them."""
+"""Checkpoints of backbones and detectors: read whole or not at all, and the names of the variables in them."""
 
 import collections
 
 import tensorflow as tf
+import tf_keras
 
 from keras_nonlocal import errors
+from keras_nonlocal.layers.non_local import NonLocalMixin
+
+_VALUE, _SLOT = "/.ATTRIBUTES/VARIABLE_VALUE", "/.OPTIMIZER_SLOT/"
+# What a run saves beside the parts of its model.
+_OF_RUNS = {"model", "optimizer", "global_step", "save_counter", "_CHECKPOINTABLE_OBJECT_GRAPH"}
 
 
 def prefix(path, argument="the checkpoint"):
@@ -33,6 +39,32 @@ def norms_blocks(path):
     return any(name.startswith("backbone/") and "/norm/gamma/" in name for name in names)
 
 
+def saved_parts(path):
+    """What the model in a checkpoint, given by its prefix, consists of, without what an optimizer keeps of it.
+
+    Returns:
+      {part: {name of a variable, which begins with the part's: its shape}}, as {"backbone": ..., "decoder": ...}.
+    """
+    parts = collections.defaultdict(dict)
+    for key, shape in tf.train.load_checkpoint(path).get_variable_to_shape_map().items():
+        part = key.partition("/")[0]
+        if part not in _OF_RUNS and _SLOT not in key:
+            parts[part][key.removesuffix(_VALUE)] = tuple(shape)
+    return dict(parts)
+
+
+def holds_detector(path):
+    """Whether a checkpoint, given by its prefix, has more parts than a backbone."""
+    return bool(saved_parts(path).keys() - {"backbone"})
+
+
+def values(path, names):
+    """(name, array) for variables of a checkpoint that is given by its prefix."""
+    reader = tf.train.load_checkpoint(path)
+    for name in names:
+        yield name, reader.get_tensor(f"{name}{_VALUE}")
+
+
 def read_backbone(backbone, path):
     """Reads the `backbone` of a checkpoint, given by its prefix, into one of the same network.
 
@@ -47,9 +79,9 @@ def read_backbone(backbone, path):
         ) from error
 
 
-def weighted_layers(backbone):
-    """The layers of a functional model that its checkpoint calls layer_with_weights-0, -1, ..."""
-    return [layer for layer in backbone.layers if layer.weights]
+def weighted_layers(part):
+    """The layers that a checkpoint calls layer_with_weights-0, -1, ...: of a functional model, otherwise none."""
+    return [layer for layer in part.layers if layer.weights] if isinstance(part, tf_keras.Model) else []
 
 
 def variables(layer):
@@ -69,8 +101,21 @@ def variables(layer):
     return named
 
 
-def named_variables(backbone):
-    """(name in its checkpoint, layer, variable) for every variable of a functional model."""
-    for index, layer in enumerate(weighted_layers(backbone)):
+def named_variables(part, item="backbone"):
+    """(name in its checkpoint, name of its layer or None, variable) for every variable of a part of a model.
+
+    Args:
+      part: a functional model; or a layer, or a list of layers, of whose variables no layer is named.
+      item: what the checkpoint calls it.
+    """
+    layers = {f"layer_with_weights-{index}": layer for index, layer in enumerate(weighted_layers(part))}
+    if not layers:
+        yield from ((f"{item}/{name}", None, variable) for name, variable in variables(part).items())
+    for key, layer in layers.items():
         for name, variable in variables(layer).items():
-            yield f"backbone/layer_with_weights-{index}/{name}", layer, variable
+            yield f"{item}/{key}/{name}", layer.name, variable
+
+
+def blocks(model):
+    """The non-local blocks of a model or a layer, in order."""
+    return [layer for layer in model._flatten_layers() if isinstance(layer, NonLocalMixin)]
