@@ -23,6 +23,7 @@ class KeepingEvaluator:
 
     @property
     def name(self) -> str:
+        """Under which a task's logs have what is given to update_state."""
         return self._evaluator.name
 
     def reset_states(self) -> None:
