@@ -14,6 +14,7 @@ import time
 import side_by_side
 from frameworks import THREADS
 
+PACKAGES = ("tensorflow", "keras", "tf_keras", "tf-models-official", "torch", "numpy")
 # What decides which kernels TensorFlow picks, and how fast they are.
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16")
 
@@ -24,7 +25,7 @@ def machine():
     found = {key: re.search(rf"^{key}\s*: (.*)$", text, re.M) for key in ("model name", "cpu family", "model", "flags")}
     cpu = {key: match[1] if match else "?" for key, match in found.items()}
     wide = ", ".join(flag for flag in FLAGS if flag in cpu["flags"].split())
-    packages = ", ".join(f"{name} {_version(name)}" for name in ("tensorflow", "keras", "torch", "numpy"))
+    packages = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
     onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "not set")
     return (
         f"{cpu['model name']} (family {cpu['cpu family']}, model {cpu['model']}; {wide}), {os.cpu_count()} cores, "

@@ -36,6 +36,27 @@ def test_a_tiny_block_end_to_end(tmp_path):
     assert "DISAGREE" not in text
 
 
+@pytest.mark.slow
+def test_what_a_block_costs_a_detector(tmp_path):
+    out = tmp_path / "detectors.md"
+    command = ["benchmarks/detectors.py", "--sizes=256x256", "--parts=R50-FPN", "--rounds=2", f"--out={out}"]
+    process = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT, timeout=900)
+    assert process.returncode == 0, process.stderr
+    text = out.read_text()
+    assert "DISAGREE" not in text, "a new block changes nothing"
+    assert "tf-models-official 2." in text and re.search(r"CPU time, with the block / plain: \d", text)
+    # 16 x 16 queries and 8 x 8 keys of 1024 channels: theta and W_z, phi and g, their products.
+    block = 2 * (256 + 64) * 1024 * 512 + 2 * 256 * 64 * 512
+    rows = re.findall(r"^\| (.+) \| ([\d.]+) \| [\d.]+ \| ([\d.]+) % \|$", text, re.M)
+    assert [name for name, *_ in rows] == [
+        "R50", "R50-FPN", "Mask R-CNN, Detectron's box head", "Mask R-CNN, tfm's box head"
+    ]  # fmt: skip
+    for _, plain, added in rows:
+        assert float(added) == pytest.approx(block / float(plain) / 1e7, abs=0.15)
+    timed = re.findall(r"^\| (plain|with the block) \| ([\d.]+) ", text, re.M)
+    assert [name for name, _ in timed] == ["plain", "with the block"] and all(float(ms) > 0 for _, ms in timed)
+
+
 def _race(side_by_side, **seconds):
     timings = {name: side_by_side.Timing(value, value, 1.9, 0.0, 7) for name, value in seconds.items()}
     return side_by_side.Race(timings, {}, [], False)

@@ -16,6 +16,7 @@ from official.vision.configs import common, image_classification
 from official.vision.modeling.backbones import factory, resnet
 
 from keras_nonlocal import errors
+from keras_nonlocal.demo import experiments  # noqa: F401  (registers c2d_demo)
 from keras_nonlocal.tfm import warm_start
 from keras_nonlocal.tfm.backbones import configs
 from keras_nonlocal.tfm.inputs import pixels

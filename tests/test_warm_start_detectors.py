@@ -157,7 +157,6 @@ def test_a_retinanet_starts_as_the_plain_one(tmp_path):
     assert not np.array_equal(detections(model)["detection_boxes"], expected["detection_boxes"])
 
 
-@pytest.mark.slow
 def test_a_mask_rcnn_starts_as_the_plain_one(tmp_path):
     expected, old = saved_detector(mask_rcnn_task(), tmp_path)
     assert expected["detection_masks"].std() > 0.01
@@ -171,6 +170,7 @@ def test_a_mask_rcnn_starts_as_the_plain_one(tmp_path):
     assert_reported(report, model, tmp_path / "start", old)
 
 
+@pytest.mark.slow
 def test_blocks_that_are_there_stay(tmp_path):
     """The checkpoint of a detector with one trained block starts one with two."""
     expected, old = saved_detector(retinanet_task(res3=(0,)), tmp_path)
