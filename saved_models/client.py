@@ -1,4 +1,4 @@
-"""Sends a video to a served model over REST and gRPC and prints both answers side by side.
+"""Sends a video or a photo to a served model over REST and gRPC and prints both answers side by side.
 
 The same as `keras-nonlocal client`; its flags: `--help`.
 """

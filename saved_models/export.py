@@ -1,4 +1,4 @@
-"""Publishes a trained video classifier as saved_models/NAME/VERSION, ready for TensorFlow Serving.
+"""Publishes a trained video classifier or detector as saved_models/NAME/VERSION, ready for TensorFlow Serving.
 
 The same as `keras-nonlocal export`; its flags: `--help`.
 """

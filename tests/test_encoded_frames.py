@@ -1,52 +1,23 @@
 """Frames as JPEG images, in served requests and in records: what they become, what is refused, and what it costs."""
 
-import io
 import math
 import os
-import pathlib
-import re
-import struct
 import subprocess
 import sys
 
 import numpy as np
-import PIL.Image
 import pytest
 import tensorflow as tf
 import tf_keras
+from hostile_images import jpeg, peak_growth, resized, with_scans
 from official.core import exp_factory, export_base
 from official.vision.ops import preprocess_ops_3d
 
 from keras_nonlocal.data.video import frame_limits
 from keras_nonlocal.demo import experiments  # noqa: F401  (registers them)
 from keras_nonlocal.tfm.export import signatures, video_classification
+from keras_nonlocal.tfm.inputs import images, pixels
 from keras_nonlocal.tfm.inputs import parser as clip_parser
-from keras_nonlocal.tfm.inputs import pixels
-
-SIZE = b"\xff\xc0"  # the marker of the segment that holds height and width; once more for progressive images
-PROGRESSIVE_SIZE, SCAN = b"\xff\xc2", b"\xff\xda"
-
-
-def jpeg(height, width, **options):
-    """A smooth picture."""
-    rows, columns = np.mgrid[0:height, 0:width]
-    pixels = np.stack([rows * 255 // height, columns * 255 // width, (rows + columns) % 256], -1).astype(np.uint8)
-    file = io.BytesIO()
-    PIL.Image.fromarray(pixels).save(file, "JPEG", **options)
-    return file.getvalue()
-
-
-def resized(data, height, width):
-    """The same image with another size in its header."""
-    at = data.index(SIZE) + 5
-    return data[:at] + struct.pack(">HH", height, width) + data[at + 4 :]
-
-
-def with_scans(count):
-    """A progressive JPEG whose last scan comes again and again."""
-    data = jpeg(64, 64, progressive=True)
-    last = data[data.rindex(SCAN) : -2]
-    return data[:-2] + last * (count - data.count(SCAN)) + data[-2:]
 
 
 def sequence(*frames):
@@ -79,7 +50,7 @@ REFUSED = {
     "nothing": (b"", "a frame of a video is not a JPEG image"),
     "text": (b"no image", "a frame of a video is not a JPEG image"),
     "png": (tf.io.encode_png(np.zeros([8, 8, 3], np.uint8)).numpy(), "a frame of a video is not a JPEG image"),
-    "magic": (pixels.JPEG_MAGIC, "Invalid JPEG data"),
+    "magic": (images.JPEG_MAGIC, "Invalid JPEG data"),
     "many_pixels": (resized(jpeg(64, 64), 4097, 4096), r"too many pixels: at most 16,777,216 .*\[4097 4096\]"),
     "no_height": (resized(jpeg(64, 64), 0, 64), "Invalid JPEG data"),
     "scans": (with_scans(33), r"too many scans: at most 32 are taken, it has\] \[33\]"),
@@ -115,21 +86,6 @@ def test_frames_become_what_the_official_code_makes_of_them(decode, data, size):
     assert frame.shape == (*size, 3)
     expected = preprocess_ops_3d.resize_smallest(preprocess_ops_3d.decode_jpeg(tf.constant([data]), 3), 32)[0]
     np.testing.assert_array_equal(frame, expected)
-
-
-def peak_growth(run):
-    """By how many bytes a call raises the memory of the process, at its highest."""
-
-    def read(key):
-        return 1024 * int(re.search(rf"{key}:\s+(\d+)", pathlib.Path("/proc/self/status").read_text())[1])
-
-    try:
-        pathlib.Path("/proc/self/clear_refs").write_text("5")  # the highest is now what it is now
-    except OSError:
-        pytest.skip("needs Linux' count of the memory of a process")
-    before = read("VmRSS")
-    run()
-    return read("VmHWM") - before
 
 
 @pytest.mark.parametrize("size", [(4, 90), (91, 4), (3, 49), (1, 300), (301, 1)])

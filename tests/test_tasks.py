@@ -164,8 +164,11 @@ def test_a_task_of_its_own_is_trained_evaluated_and_exported(best, records, tmp_
 
 
 def test_a_task_without_signatures_is_not_exported(tmp_path):
-    params = cfg.ExperimentConfig(task=retinanet.RetinaNetTask())
-    with pytest.raises(errors.UserError, match="task RetinaNetTask cannot be exported: export one of Video"):
+    params = cfg.ExperimentConfig(task=image_classification.ImageClassificationTask())
+    known = "RetinaNetTask, MaskRCNNTask, VideoClassificationTask"
+    with pytest.raises(
+        errors.UserError, match=f"task ImageClassificationTask cannot be exported: export one of {known}"
+    ):
         export.export(params, "nowhere", str(tmp_path / "saved"))
     assert not (tmp_path / "saved").exists()
 

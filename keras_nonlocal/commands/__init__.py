@@ -15,7 +15,7 @@ COMMANDS = {
     "evaluate": "the test result of a trained model",
     "export": "a trained model as a SavedModel for TensorFlow Serving",
     "serve": "serves a published model over REST and gRPC",
-    "client": "a served model's predictions for a video",
+    "client": "a served model's predictions for a video or a photo",
     "show_config": "the whole configuration of an experiment",
     "tables": "the paper's tables, with what each network costs",
     "demo": "all of it on clips that it makes itself",

@@ -1,4 +1,4 @@
-"""Publishes a trained video classifier as saved_models/NAME/VERSION, ready for TensorFlow Serving.
+"""Publishes a trained video classifier or detector as saved_models/NAME/VERSION, ready for TensorFlow Serving.
 
     keras-nonlocal export --experiment=non_local_c2d_kinetics400 --model_dir=runs/non_local_c2d \
         --export_dir=saved_models/non_local_c2d --labels=records/labels.txt
@@ -13,7 +13,9 @@ experiment_flags.define_run()
 flags.adopt_module_key_flags(experiment_flags)
 flags.DEFINE_string("export_dir", None, "saved_models/NAME; the next free version in it is written.", required=True)
 flags.DEFINE_string("labels", None, "File of class names, one a line, to keep beside the model.")
-flags.DEFINE_bool("fold_norms", True, "Fold batch norms into the convolutions before them; the answers are checked.")
+flags.DEFINE_bool(
+    "fold_norms", True, "Fold a video classifier's batch norms into its convolutions; the answers are checked."
+)
 FLAGS = flags.FLAGS
 
 

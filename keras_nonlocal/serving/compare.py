@@ -1,10 +1,13 @@
-"""The predictions for one video over REST and over gRPC, side by side."""
+"""The predictions for one video or photo over REST and over gRPC, side by side."""
 
 import dataclasses
 import os
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_nonlocal.data import labels_file
 from keras_nonlocal.errors import UserError
@@ -14,12 +17,36 @@ from keras_nonlocal.serving.constants import DEFAULT_SIGNATURE, PROBABILITIES
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Class probabilities [classes] and seconds, by each protocol."""
+    """The answer and seconds, by each protocol: of a video the class probabilities [classes], of others all outputs."""
 
-    rest: np.ndarray
+    rest: Any
     rest_seconds: float
-    grpc: np.ndarray
+    grpc: Any
     grpc_seconds: float
+
+
+def ask_both(
+    inputs: Mapping[str, npt.ArrayLike], server: str, rest: str, model_name: str, signature_name: str
+) -> Comparison:
+    """Sends a batch of one over both protocols.
+
+    Args:
+      inputs: {input alias: array}.
+      server: "host:port" of gRPC.
+      rest: "http://host:port" of REST.
+      model_name: name of the served model.
+      signature_name: served function to call.
+
+    Returns:
+      Comparison of {output alias: array}, without the batch dimension.
+
+    Raises:
+      UserError: a server does not answer, or refuses the request.
+    """
+    by_rest, rest_seconds = _timed(client.predict_rest, rest, model_name, inputs, signature_name)
+    by_grpc, grpc_seconds = _timed(client.predict_grpc, server, model_name, inputs, signature_name)
+    by_rest, by_grpc = ({alias: values[0] for alias, values in outputs.items()} for outputs in (by_rest, by_grpc))
+    return Comparison(by_rest, rest_seconds, by_grpc, grpc_seconds)
 
 
 def compare_protocols(
@@ -50,9 +77,8 @@ def compare_protocols(
     if PROBABILITIES not in signature.outputs:
         raise UserError(f"signature {signature_name!r} gives {sorted(signature.outputs)}, not {PROBABILITIES!r}")
     inputs = clip_inputs.from_video(video, signature, stride)
-    by_rest, rest_seconds = _timed(client.predict_rest, rest, model_name, inputs, signature_name)
-    by_grpc, grpc_seconds = _timed(client.predict_grpc, server, model_name, inputs, signature_name)
-    return Comparison(by_rest[PROBABILITIES][0], rest_seconds, by_grpc[PROBABILITIES][0], grpc_seconds)
+    found = ask_both(inputs, server, rest, model_name, signature_name)
+    return dataclasses.replace(found, rest=found.rest[PROBABILITIES], grpc=found.grpc[PROBABILITIES])
 
 
 def table(comparison: Comparison, labels: str | os.PathLike[str] | None = None, top: int = 5) -> str:

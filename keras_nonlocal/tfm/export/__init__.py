@@ -9,22 +9,23 @@ from official.core import export_base, task_factory
 from keras_nonlocal import errors
 from keras_nonlocal.serving import publish, warmup
 from keras_nonlocal.tfm import train
-from keras_nonlocal.tfm.export import signatures, video_classification
+from keras_nonlocal.tfm.export import detection, signatures, video_classification
 
-__all__ = ["export", "export_run", "signatures", "video_classification"]
+__all__ = ["detection", "export", "export_run", "signatures", "video_classification"]
 
 
 def export(
     params: cfg.ExperimentConfig, checkpoint: str, export_dir: str, labels: str | None = None, fold_norms: bool = True
 ) -> str:
-    """Publishes a SavedModel with the signatures of the task, of videos `serving_default` (frames) and `tf_example`.
+    """Publishes a SavedModel with the signatures of the task, see video_classification and detection.
 
     Args:
       params: the ExperimentConfig of the training run.
       checkpoint: path of a checkpoint of it.
       export_dir: `saved_models/<name>`; the version is the next free number in it.
       labels: a file of class names, one a line, kept beside the model as `assets.extra/labels.txt`. Default none.
-      fold_norms: fold batch norms into the convolutions before them and W_z, see surgery.fold_norms. Default True.
+      fold_norms: fold batch norms into the convolutions before them and W_z, see surgery.fold_norms; those of detectors
+        never are. Default True.
 
     Returns:
       The path of the new version.
@@ -44,8 +45,8 @@ def export(
 
     def write(folder):
         tf.train.Checkpoint(model=model).read(checkpoint).assert_existing_objects_matched().expect_partial()
-        served = signatures.folded(model, module_class.random_inputs(params)) if fold_norms else model
-        module = module_class(params, served)
+        inputs = module_class.random_inputs(params) if fold_norms else None
+        module = module_class(params, model if inputs is None else signatures.folded(model, inputs))
         export_base.export(module, {name: name for name in module.functions()}, folder, timestamped=False)
         warmup.write_warmup(folder, module.warmup_requests())
         if labels:

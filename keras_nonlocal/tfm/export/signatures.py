@@ -10,6 +10,7 @@ from official.core import config_definitions as cfg
 from official.core import export_base
 
 from keras_nonlocal import errors, surgery
+from keras_nonlocal.tfm.inputs import images
 from keras_nonlocal.tfm.tasks.answers import ByTask
 
 # What one request may make of encoded examples: a clip is as large as the network wants it, however short the video.
@@ -34,8 +35,11 @@ class Signatures(export_base.ExportModule):
 
     @classmethod
     @abc.abstractmethod
-    def random_inputs(cls, params: cfg.ExperimentConfig) -> tf.Tensor:
-        """A batch that the network could be given, the same each time: folded norms are tried on it."""
+    def random_inputs(cls, params: cfg.ExperimentConfig) -> tf.Tensor | None:
+        """A batch that the network could be given, the same each time: folded norms are tried on it.
+
+        None of a network that is served as it was trained, because it is not a functional model.
+        """
 
     @abc.abstractmethod
     def functions(self) -> dict[str, tuple[Callable, tf.TensorSpec]]:
@@ -69,10 +73,27 @@ def decoded(examples: tf.Tensor, decode: Callable, spec: tf.TensorSpec, what: st
       tf.errors.InvalidArgumentError: if they would fill more than MAX_REQUEST_BYTES.
     """
     most = max(1, MAX_REQUEST_BYTES // (math.prod(spec.shape) * spec.dtype.size))
-    count = tf.size(examples)
-    rule = f"`examples` may hold at most {most} {what}, the others go into further requests; it holds"
-    with tf.control_dependencies([tf.debugging.Assert(count <= most, [rule, count])]):
-        return tf.map_fn(decode, examples, parallel_iterations=1, fn_output_signature=spec)
+    with at_most(most, examples, "examples", what):
+        return one_by_one(decode, examples, spec)
+
+
+def at_most(most: int, batch: tf.Tensor, name: str, what: str):
+    """A context for what is made of a request that has no more than this many examples.
+
+    Args:
+      most: examples.
+      batch: (B, ...).
+      name: of the argument of the signature.
+      what: examples are called in errors, "videos".
+    """
+    count = tf.shape(batch)[0]
+    text = f"may hold at most {most} {what}, the others go into further requests; it holds"
+    return images.only_if(f"`{name}`", (count <= most, text, count))
+
+
+def one_by_one(function: Callable, batch: tf.Tensor, spec) -> tf.Tensor:
+    """What a function of one example makes, as in `spec`, of each of a batch: never of two at a time."""
+    return tf.map_fn(function, batch, parallel_iterations=1, fn_output_signature=spec)
 
 
 def folded(model: tf_keras.Model, inputs: tf.Tensor) -> tf_keras.Model:

@@ -4,15 +4,12 @@ import tensorflow as tf
 from official.vision.ops import preprocess_ops_3d
 
 from keras_nonlocal.data.video import frame_limits
+from keras_nonlocal.tfm.inputs import images
 
 # The official code's mean and standard deviation of a pixel, for every channel.
 PIXEL_MEAN, PIXEL_STD = 114.75, 57.375
 # How the messages of refused frames begin.
 FRAME_ERROR = "a frame of a video"
-JPEG_MAGIC = b"\xff\xd8\xff"
-START_OF_SCAN = b"\xff\xda"
-# Of a progressive JPEG. Each is a pass over all pixels, whatever its length; encoders write about ten.
-MAX_SCANS = 32
 
 
 def normalize(frames):
@@ -51,21 +48,7 @@ def decode_frame(encoded, short_side):
       tf.errors.InvalidArgumentError: for what is no whole JPEG or costs more than any video's frame: it has more than
         MAX_SOURCE_PIXELS pixels or MAX_SCANS scans.
     """
-    is_jpeg = tf.equal(tf.strings.substr(encoded, 0, len(JPEG_MAGIC)), JPEG_MAGIC)
-    # An assertion does not come before what follows it unless it is told to: the pixels would be decoded all the same.
-    with tf.control_dependencies([tf.debugging.Assert(is_jpeg, [f"{FRAME_ERROR} is not a JPEG image"])]):
-        size = tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.int64)
-        scans = tf.size(tf.strings.split(encoded, START_OF_SCAN, maxsplit=MAX_SCANS + 1)) - 1
-    rules = [
-        (
-            tf.reduce_prod(size) <= frame_limits.MAX_SOURCE_PIXELS,
-            f"has too many pixels: at most {frame_limits.MAX_SOURCE_PIXELS:,} are taken, its height and width are",
-            size,
-        ),
-        (scans <= MAX_SCANS, f"is a JPEG image of too many scans: at most {MAX_SCANS} are taken, it has", scans),
-    ]
-    with tf.control_dependencies([tf.debugging.Assert(ok, [f"{FRAME_ERROR} {text}", it]) for ok, text, it in rules]):
-        frame = tf.io.decode_jpeg(encoded, channels=3)
+    frame = images.decode_jpeg(encoded, FRAME_ERROR)
     return preprocess_ops_3d.resize_smallest(middle(frame)[tf.newaxis], short_side)[0]
 
 
