@@ -74,7 +74,7 @@ def write_keypoints(out: str | os.PathLike) -> None:
     outline = [[each["x"], each["y"]] for each in annotated["polygons"][0]["keypoints"]]
     mask = cv2.fillPoly(np.zeros(pixels.shape[:2], np.uint8), [np.rint(outline).astype(np.int32)], 1)
     places = {each["label"]: (each["x"], each["y"]) for each in annotated["keypoints"]}
-    points = np.array([(*places[name], 2) for name in QUOKKA.names])
+    points = np.array([(*places[name], 2) for name in QUOKKA.names], int)
     images, found = [], []
     for number, (name, (top, left, bottom, right)) in enumerate(CUTS.items(), 1):
         images.append(_write_image(out, number, name, pixels[top:bottom, left:right]))
@@ -87,6 +87,10 @@ def write_keypoints(out: str | os.PathLike) -> None:
     skeleton = [[one + 1, other + 1] for one, other in QUOKKA.edges]
     category = {"id": 1, "name": "quokka", "keypoints": list(QUOKKA.names), "skeleton": skeleton}
     _write_annotations(out, images, found, [category])
+
+
+# What writes each set of photos.
+WRITERS = {"objects": write_objects, "quokka": write_keypoints}
 
 
 def cut_keypoints(points: np.ndarray, top: int, left: int, bottom: int, right: int) -> np.ndarray:
