@@ -18,6 +18,7 @@ from keras_nonlocal import configs, errors
 from keras_nonlocal.data.coco import annotations, examples
 from keras_nonlocal.data.records import plan, split
 from keras_nonlocal.demo import coco_chain, coco_photos, coco_report, results
+from keras_nonlocal.tfm import train  # noqa: F401, registers experiments
 
 ROOT = pathlib.Path(__file__).parent.parent
 with_quokka = pytest.mark.skipif(
