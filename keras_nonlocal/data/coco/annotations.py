@@ -7,6 +7,7 @@ import json
 import os
 from typing import Any
 
+from keras_nonlocal import errors
 from keras_nonlocal.data import texts
 from keras_nonlocal.errors import UserError
 
@@ -137,9 +138,23 @@ def read(path: str | os.PathLike, images_dir: str | os.PathLike) -> Annotations:
     categories = _categories(path, found["categories"])
     entries = _by_id(path, "image", found["images"])
     _check_names(path, entries)
+    of_image, unused = _dealt_out(path, found["annotations"], entries, categories)
+    if not any(categories):
+        raise UserError(f"{path} has no category above 0; a detector needs one")
+    images = [_image(path, images_dir, entry, of_image[number], categories) for number, entry in entries.items()]
+    if not any(os.path.exists(image.path) for image in images):
+        first = f", such as {images[0].path}" if images else ""
+        raise UserError(
+            f"not one of the {len(images)} images of {path} exists{first}; give the folder they are in as --images"
+        )
+    return Annotations(os.fspath(path), tuple(images), tuple(categories[key] for key in sorted(categories)), (*unused,))
+
+
+def _dealt_out(path, listed, entries, categories):
+    """The annotations of each image, by its id, and those of no image or no category."""
     of_image = {number: [] for number in entries}
     unused = []
-    for number, annotation in _by_id(path, "annotation", found["annotations"]).items():
+    for number, annotation in _by_id(path, "annotation", listed).items():
         category, image = (_integer(path, "annotation", annotation, key) for key in ("category_id", "image_id"))
         if image not in entries:
             unused.append(left_out("", annotation, "no_image", f"there is no image {image}"))
@@ -153,15 +168,7 @@ def read(path: str | os.PathLike, images_dir: str | os.PathLike) -> Annotations:
             )
         else:
             of_image[image].append({key: annotation[key] for key in _KEYS if key in annotation})
-    if not any(categories):
-        raise UserError(f"{path} has no category above 0; a detector needs one")
-    images = [_image(path, images_dir, entry, of_image[number], categories) for number, entry in entries.items()]
-    if not any(os.path.exists(image.path) for image in images):
-        first = f", such as {images[0].path}" if images else ""
-        raise UserError(
-            f"not one of the {len(images)} images of {path} exists{first}; give the folder they are in as --images"
-        )
-    return Annotations(os.fspath(path), tuple(images), tuple(categories[key] for key in sorted(categories)), (*unused,))
+    return of_image, unused
 
 
 def _load(path):
@@ -172,7 +179,9 @@ def _load(path):
     except OSError as error:
         raise UserError(f"annotations {path} cannot be read ({error.strerror}); check the path") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"annotations {path} are not JSON ({_first_line(error)}); download the file again") from error
+        raise UserError(
+            f"annotations {path} are not JSON ({errors.first_line(error)}); download the file again"
+        ) from error
     parts = ("images", "annotations", "categories")
     missing = [part for part in parts if not isinstance(found, dict) or not isinstance(found.get(part), list)]
     if missing:
@@ -272,7 +281,3 @@ def _image(path, images_dir, entry, annotations, categories):
 
 def _short(value: Any):
     return texts.quoted(value) if isinstance(value, str) else repr(value)[:80]
-
-
-def _first_line(error):
-    return str(error).splitlines()[0]
