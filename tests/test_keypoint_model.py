@@ -224,5 +224,5 @@ def test_what_cannot_be_is_named(model):
         changed(model, num_sampled_keypoints=0)
     given = labels()
     del given["gt_visibility"]
-    with pytest.raises(ValueError, match="`gt_visibility` must be given in training"):
+    with pytest.raises(ValueError, match="`gt_visibility` must be given in training.*Received: gt_visibility=None"):
         model(**images(), **given, training=True)

@@ -73,10 +73,14 @@ class KeypointRCNNModel(maskrcnn_model.MaskRCNNModel):
         gt_visibility: tf.Tensor | None = None,
         training: bool | None = None,
     ) -> dict[str, tf.Tensor]:
-        if training and any(x is None for x in (gt_boxes, gt_classes, gt_keypoints, gt_visibility)):
-            raise ValueError(
-                "`gt_boxes`, `gt_classes`, `gt_keypoints` and `gt_visibility` must be given in training. Received: None"
-            )
+        truth = {
+            "gt_boxes": gt_boxes,
+            "gt_classes": gt_classes,
+            "gt_keypoints": gt_keypoints,
+            "gt_visibility": gt_visibility,
+        }
+        if training and (missing := [name for name, value in truth.items() if value is None]):
+            raise ValueError(f"`{missing[0]}` must be given in training. Received: {missing[0]}=None")
         outputs, matched = self._call_box_outputs(images, image_shape, anchor_boxes, gt_boxes, gt_classes, training)
         features = outputs["decoder_features"]
         if self._include_mask:
