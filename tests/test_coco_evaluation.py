@@ -1,5 +1,6 @@
 """COCO's metrics of keypoints, result files of what a detector found, and Detectron's decoding, against hand counts."""
 
+import copy
 import json
 import math
 import types
@@ -203,6 +204,17 @@ def test_what_an_annotation_file_may_lack(tmp_path):
     assert [each["id"] for each in truth["annotations"]] == [1, 2, 3]
     assert truth["annotations"][0]["area"] == 40 * 60
     assert truth["categories"] == [{"id": 1}]
+
+
+def test_what_is_scored_stays_as_it_is(tmp_path):
+    """pycocotools writes areas, ids and more into what it is given."""
+    annotations = [person(7, THREE)]
+    truth = coco_scores.read_annotations(write_annotations(tmp_path / "a", annotations, [7]))
+    truth = coco_scores.of_keypoints(truth, 3, "a")
+    line = {"image_id": 7, "category_id": 1, "keypoints": annotations[0]["keypoints"], "score": 0.5}
+    before = copy.deepcopy((truth, line))
+    coco_scores.score("keypoints", truth, [line], sigmas=(0.05,) * 3)
+    assert (truth, line) == before
 
 
 def test_categories_count_alike(tmp_path):
