@@ -36,6 +36,7 @@ How to read this: benchmarks/README.md. The paper's sentence is about the whole 
 through the box head and 100 detections through the mask head: bars on R50 and R50-FPN alone ask for more. Where other
 processes took a core, only the ratio of CPU times says something.
 """
+BUSY = "**On a busy machine**: no time below decides anything, measure again on an idle one.\n"
 
 command_line.define_choices("parts", PARTS)
 command_line.define_rounds(BUDGET)
@@ -113,6 +114,8 @@ def cpu_time(race):
 def written(counts, races):
     """The report on {size: counts} and {(part, size): Race}."""
     parts = [report.heading("What a non-local block costs R50-FPN, one image"), INTRODUCTION]
+    if any(race.one_core for race in races.values()):
+        parts.append(BUSY)
     parts.append(f"## Bars\n\n{report.bars(bars(counts, races))}")
     for size, numbers in counts.items():
         parts.append(f"## {size}: multiply-adds\n\n{sums(numbers)}")

@@ -1,5 +1,6 @@
 """COCO's metrics of keypoints, result files of what a detector found, and Detectron's decoding, against hand counts."""
 
+import copy
 import json
 import math
 import types
@@ -205,6 +206,17 @@ def test_what_an_annotation_file_may_lack(tmp_path):
     assert truth["categories"] == [{"id": 1}]
 
 
+def test_what_is_scored_stays_as_it_is(tmp_path):
+    """pycocotools writes areas, ids and more into what it is given."""
+    annotations = [person(7, THREE)]
+    truth = coco_scores.read_annotations(write_annotations(tmp_path / "a", annotations, [7]))
+    truth = coco_scores.of_keypoints(truth, 3, "a")
+    line = {"image_id": 7, "category_id": 1, "keypoints": annotations[0]["keypoints"], "score": 0.5}
+    before = copy.deepcopy((truth, line))
+    coco_scores.score("keypoints", truth, [line], sigmas=(0.05,) * 3)
+    assert (truth, line) == before
+
+
 def test_categories_count_alike(tmp_path):
     """The mean over categories: of persons all are found, of dogs (18) one of two."""
     persons = [person(7, THREE), person(8, THREE)]
@@ -251,7 +263,7 @@ def test_what_is_reported_of_nothing(tmp_path):
 def test_decoded_objects_give_the_metrics_of_their_annotations(tmp_path):
     annotations = [
         person(11, THREE, 400.0), person(11, [(0, 0, 0), (130.0, 140.0, 1), (150.0, 160.0, 2)], 2000.0),
-        person(12, [(220.0, 240.0, 2)] * 3, 3000.0, category_id=18), person(12, [(0, 0, 0)] * 3, box=[5.0, 5, 9, 9]),
+        person(12, [(220.0, 240.0, 1)] * 3, 3000.0, category_id=18), person(12, [(0, 0, 0)] * 3, box=[5.0, 5, 9, 9]),
         person(13, [(20.0, 40.0, 2)] * 3, iscrowd=1),
     ]  # fmt: skip
     found = [detection(each, 0.9 - 0.1 * n, {1: (2 * n, n)}) for n, each in enumerate(annotations)]

@@ -1,5 +1,6 @@
 """Keypoints of records go where their image goes: half a pixel, mirrors, scales, crops, and objects that vanish."""
 
+import coco_files
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -34,6 +35,21 @@ def test_a_keypoint_is_in_the_middle_of_its_pixel():
     np.testing.assert_array_equal(decoded["groundtruth_visibility"], [[2, 1, 0], [0, 0, 0]])
     assert decoded["groundtruth_visibility"].dtype == tf.int32
     assert decoded["groundtruth_boxes"].shape == (2, 4) and decoded["source_id"] == b"1"
+
+
+def test_annotations_come_through_prepare_coco(tmp_path):
+    folder = coco_files.Folder(tmp_path)
+    folder.image(5, "a.jpg")
+    person = {"id": 1, "image_id": 5, "category_id": 1, "iscrowd": 0, "bbox": [3, 2, 30, 20], "area": 300.0}
+    folder.annotate({**person, "keypoints": [3, 2, 2, 29, 11, 1, 0, 0, 0], "num_keypoints": 2}, coco_files.KITE)
+    _, records = folder.write(keypoints=True)
+    decoded = keypoint_records.Decoder(3).decode(records[5])
+    size = coco_files.HEIGHT, coco_files.WIDTH
+    order = np.argsort(decoded["groundtruth_classes"])
+    expected = [[[2.5, 3.5], [11.5, 29.5], [0, 0]], np.zeros((3, 2))]
+    np.testing.assert_allclose(decoded["groundtruth_keypoints"].numpy()[order] * size, expected, atol=1e-5)
+    np.testing.assert_array_equal(decoded["groundtruth_visibility"].numpy()[order], [[2, 1, 0], [0, 0, 0]])
+    assert keypoint_records.has_keypoints(records[5])
 
 
 def test_an_image_without_objects_has_no_keypoints():

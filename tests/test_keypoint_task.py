@@ -109,7 +109,7 @@ def test_records_of_other_keypoints_are_explained(tmp_path):
     assert answers.of(params).explain(caught.value) == (
         "the records of task.*_data.input_path do not fit task.model: num_keypoints is 4, but image 41 has 1 objects "
         "and 3 y, 3 x and 3 visibilities of keypoints: set num_keypoints, or write them again with keras-nonlocal "
-        "prepare_coco from annotations of keypoints."
+        "prepare_coco --keypoints."
     )
 
 
@@ -262,6 +262,7 @@ def test_keypoints_are_learned_by_heart_beside_masks(tmp_path):
             "sigmas": [0.079] * KINDS,
             "model": {
                 "include_mask": True, "mask_head": {"num_convs": 1, "num_filters": 16},
+                "mask_sampler": {"num_sampled_masks": 4},
                 "norm_activation": {"norm_momentum": 0.8},
                 "keypoint_head": {"num_convs": 4, "num_filters": 32, "non_local": [1, 3]},
             },
@@ -280,9 +281,9 @@ def test_keypoints_are_learned_by_heart_beside_masks(tmp_path):
     result = evaluate.evaluate("tiny_keypoint_rcnn", str(tmp_path / "run"), out_dir=str(tmp_path / "test"))
     assert result["best_metric"] == "keypoint_AP" and result["keypoint_AP"] == pytest.approx(metrics["keypoint_AP"])
     lines = json.loads((tmp_path / "test" / "keypoints.json").read_text())
-    # By hand: the best one of each image has its visible keypoints within two pixels of the dots.
+    # The best one of each image has its visible keypoints within four pixels of the dots; boxes are of 32 or more.
     for image, ((y1, x1, y2, x2), visibility) in OBJECTS.items():
         best = max((line for line in lines if line["image_id"] == image), key=lambda line: line["score"])
         found = np.reshape(best["keypoints"], [KINDS, 3])[:, :2]
         places = np.array([((x1 + x2) // 2, (y1 + y2) // 2), (x1 + 3, y1 + 3), (x2 - 4, y1 + 3)])
-        assert np.abs(found - places)[np.array(visibility) > 0].max() < 2
+        assert np.abs(found - places)[np.array(visibility) > 0].max() < 4

@@ -3,10 +3,12 @@
 import tensorflow as tf
 from official.vision.dataloaders import tf_example_decoder
 
+from keras_nonlocal import features
+
 # Start of the message of an assertion; see the answers of the task.
 KEYPOINT_ERROR = "num_keypoints is"
-X, Y = "image/object/keypoint/x", "image/object/keypoint/y"
-VISIBILITY = "image/object/keypoint/visibility"
+KEYPOINTS = ((features.KEYPOINT_Y, tf.float32), (features.KEYPOINT_X, tf.float32))
+VISIBILITY = (features.KEYPOINT_VISIBILITY, tf.int64)
 
 
 class Decoder(tf_example_decoder.TfExampleDecoder):
@@ -41,7 +43,7 @@ class Decoder(tf_example_decoder.TfExampleDecoder):
           (0, 0) where there is none, `groundtruth_visibility` int32 (N, K): 0 not there, 1 hidden, 2 seen.
         """
         decoded = super().decode(serialized_example)
-        found = _parse(serialized_example, (Y, tf.float32), (X, tf.float32), (VISIBILITY, tf.int64))
+        found = _parse(serialized_example, *KEYPOINTS, VISIBILITY)
         y, x, visibility = self._checked(found, decoded)
         visibility = self._by_object(tf.cast(visibility, tf.int32))
         indices = tf.stack([self._by_object(y), self._by_object(x)], axis=-1)  # (N, K, 2), over the image's size
@@ -75,11 +77,11 @@ def has_keypoints(serialized_example: tf.Tensor) -> tf.Tensor:
     Returns:
       A bool scalar.
     """
-    (visibility,) = _parse(serialized_example, (VISIBILITY, tf.int64))
+    (visibility,) = _parse(serialized_example, VISIBILITY)
     return tf.reduce_any(visibility > 0)
 
 
 def _parse(serialized_example, *keys):
-    features = {name: tf.io.FixedLenSequenceFeature([], dtype, allow_missing=True) for name, dtype in keys}
-    parsed = tf.io.parse_single_example(serialized_example, features)
+    wanted = {name: tf.io.FixedLenSequenceFeature([], dtype, allow_missing=True) for name, dtype in keys}
+    parsed = tf.io.parse_single_example(serialized_example, wanted)
     return [parsed[name] for name, _ in keys]

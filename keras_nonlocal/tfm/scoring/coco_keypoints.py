@@ -134,8 +134,8 @@ def _annotations(objects, row):
     for place in range(min(int(objects["num_detections"][row]), objects["boxes"].shape[1])):
         top, left, bottom, right = objects["boxes"][row, place].tolist()
         visibility = objects["visibility"][row, place].astype(np.int64)
-        # Pixels are numbered, their centres are half a pixel further; what is not there is 0, 0, 0.
-        places = (objects["keypoints"][row, place, :, ::-1] - 0.5) * (visibility > 0)[:, np.newaxis]
+        # Pixels are numbered, their centres are half a pixel further.
+        places = objects["keypoints"][row, place, :, ::-1] - 0.5
         yield {
             "image_id": coco_scores.image_id(objects["source_id"][row]),
             "category_id": int(objects["classes"][row, place]),

@@ -184,7 +184,6 @@ class KeypointAnswers(detection.DetectionAnswers):
     """As of other detectors; the best is best in its keypoints."""
 
     metrics = (*detection.DetectionAnswers.metrics, *(f"keypoint_AP{which}" for which in ("", "50", "75", "m", "l")))
-    records_from = "keras-nonlocal prepare_coco"
     score = "keypoint AP (AP50 / AP75)"
 
     @property
@@ -203,6 +202,6 @@ class KeypointAnswers(detection.DetectionAnswers):
             found = answers.own_words(error, keypoint_records.KEYPOINT_ERROR)
             return (
                 f"the records of task.*_data.input_path do not fit task.model: {found}: set num_keypoints, or write "
-                f"them again with {self.records_from} from annotations of keypoints."
+                f"them again with {self.records_from} --keypoints."
             )
         return super().explain(error)

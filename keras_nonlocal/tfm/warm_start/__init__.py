@@ -149,11 +149,11 @@ def write_task(task: cfg.TaskConfig, path: str, out: str, backbone_only: bool = 
       UserError: if `out` exists or cannot be written, or the checkpoint is of another detector or network.
     """
     _check_free(out)
-    is_file = path.endswith(keras_applications.FILES)
-    if backbone_only or is_file or not checkpoints.holds_detector(checkpoints.prefix(path)):
-        return write(task.model, path, out), "backbone"
-    model = task_factory.get_task(task).build_model()
-    if set(getattr(model, "checkpoint_items", ())) <= {"backbone"}:  # a classifier, say
+    others = set()
+    if not backbone_only and not path.endswith(keras_applications.FILES):
+        others = checkpoints.saved_parts(checkpoints.prefix(path)).keys() - {"backbone"}
+    model = task_factory.get_task(task).build_model() if others else None
+    if not others & set(getattr(model, "checkpoint_items", ())):  # of a classifier, or for one
         return write(task.model, path, out), "backbone"
     report = detectors.warm_start(model, path)
     _save(out, report, model=model, **model.checkpoint_items)

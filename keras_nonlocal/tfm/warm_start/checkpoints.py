@@ -53,11 +53,6 @@ def saved_parts(path):
     return dict(parts)
 
 
-def holds_detector(path):
-    """Whether a checkpoint, given by its prefix, has more parts than a backbone."""
-    return bool(saved_parts(path).keys() - {"backbone"})
-
-
 def values(path, names):
     """(name, array) for variables of a checkpoint that is given by its prefix."""
     reader = tf.train.load_checkpoint(path)
