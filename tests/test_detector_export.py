@@ -117,6 +117,13 @@ class TestInPixelsOfTheImage:
         answer = known.serve(np.zeros([1, 64, 64, 3], np.uint8))
         np.testing.assert_array_equal(answer["masks"][0, 0], MASK.astype(np.float32))
 
+    def test_a_box_of_no_size_has_a_mask_too(self):
+        masks, line = tf.constant(MASK[None, None], tf.float32), tf.constant([[[4.0, 2, 4, 2]]])
+        np.testing.assert_array_equal(detection.on_other_boxes(masks, line, line), masks)
+        # The middle of the box, between the second and the third row and column.
+        middle = detection.on_other_boxes(masks, tf.constant([[[0.0, 0, 8, 8]]]), tf.constant([[[4.0, 4, 4, 4]]]))
+        np.testing.assert_allclose(middle[0, 0], np.full([4, 4], MASK[1:3, 1:3].mean()))
+
     def test_keypoints_are_scaled_and_stay_in_the_image(self, outputs):
         y, x, score = outputs["keypoints"][0].T
         np.testing.assert_allclose(y, np.clip(2 * np.linspace(-8, 72, KEYPOINTS), 0, 128), rtol=1e-6)
@@ -301,17 +308,15 @@ def test_a_refused_photo_costs_nothing(known, data):
 def test_a_request_holds_so_many_images(monkeypatch):
     monkeypatch.setattr(detection, "MAX_REQUEST_PIXELS", 2 * SIZE * SIZE + 1)
     module = detection.DetectionModule(known_params(), Known())
-    example = module.warmup_requests()["tf_example"]["examples"][0]
-    for serve, one, name in (
-        (module.serve, np.zeros([8, 8, 3], np.uint8), "images"),
-        (module.serve_encoded, WHOLE_PNG, "encoded"),
-        (module.serve_tf_example, example, "examples"),
-    ):
-        assert serve(tf.constant([one, one]))["boxes"].shape == (2, 3, 4)
-        with pytest.raises(tf.errors.InvalidArgumentError, match=rf"`{name}` may hold at most 2 images.*\[3\]"):
-            serve(tf.constant([one, one, one]))
-        with pytest.raises(tf.errors.InvalidArgumentError, match=f"`{name}` holds no image: send one or more"):
-            serve(tf.constant([one])[:0])
+    warmup_inputs = module.warmup_requests()
+    for signature, serve in module.get_inference_signatures({name: name for name in warmup_inputs}).items():
+        ((alias, one),) = warmup_inputs[signature].items()
+        one = tf.constant(one)
+        assert serve(tf.repeat(one, 2, 0))["boxes"].shape == (2, 3, 4)
+        with pytest.raises(tf.errors.InvalidArgumentError, match=rf"`{alias}` may hold at most 2 images.*\[3\]"):
+            serve(tf.repeat(one, 3, 0))
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"`{alias}` holds no image: send one or more"):
+            serve(one[:0])
 
 
 @pytest.mark.parametrize("example", [b"no record", tf.train.Example().SerializeToString()], ids=["bytes", "empty"])

@@ -165,7 +165,7 @@ def test_a_task_of_its_own_is_trained_evaluated_and_exported(best, records, tmp_
 
 def test_a_task_without_signatures_is_not_exported(tmp_path):
     params = cfg.ExperimentConfig(task=image_classification.ImageClassificationTask())
-    known = "RetinaNetTask, MaskRCNNTask, VideoClassificationTask"
+    known = "MaskRCNNTask, RetinaNetTask, VideoClassificationTask"
     with pytest.raises(
         errors.UserError, match=f"task ImageClassificationTask cannot be exported: export one of {known}"
     ):

@@ -14,7 +14,7 @@ flags.adopt_module_key_flags(experiment_flags)
 flags.DEFINE_string("export_dir", None, "saved_models/NAME; the next free version in it is written.", required=True)
 flags.DEFINE_string("labels", None, "File of class names, one a line, to keep beside the model.")
 flags.DEFINE_bool(
-    "fold_norms", True, "Fold a video classifier's batch norms into its convolutions; the answers are checked."
+    "fold_norms", True, "Fold a video classifier's batch norms into convolutions; answers are checked."
 )
 FLAGS = flags.FLAGS
 

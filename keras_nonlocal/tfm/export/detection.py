@@ -72,8 +72,9 @@ class DetectionModule(signatures.Signatures):
     @tf.function
     def serve_tf_example(self, examples):
         """Records: strings (B,), each an Example with a JPEG or PNG in `image/encoded`, to detections."""
-        key = {features.ENCODED: tf.io.FixedLenFeature([], tf.string)}
-        with self._allowed(tf.ensure_shape(examples, [None]), "examples"):
+        examples = tf.ensure_shape(examples, [None])
+        with self._allowed(examples, "examples"):
+            key = {features.ENCODED: tf.io.FixedLenFeature([], tf.string)}
             return self._serve_files(tf.io.parse_example(examples, key)[features.ENCODED], "examples")
 
     def functions(self):
