@@ -20,6 +20,7 @@ COMMANDS = {
     "tables": "the paper's tables, with what each network costs",
     "demo": "all of it on clips that it makes itself",
     "demo_video": "all of it on real footage, of one label and of several, with trainings that are killed",
+    "demo_coco": "all of it on annotated photos: boxes, masks and keypoints learned by heart",
     "study": "whether non-local blocks help on the demo's task, and which",
     "make_demo_clips": "the demo's videos",
     "demo_report": "the demo's table and pictures",

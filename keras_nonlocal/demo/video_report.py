@@ -6,7 +6,7 @@ import pathlib
 
 from keras_nonlocal import errors
 from keras_nonlocal.data.records import writer
-from keras_nonlocal.demo import camera, curves
+from keras_nonlocal.demo import camera, curves, results
 from keras_nonlocal.tfm import train
 from keras_nonlocal.tfm.runs import checkpoints
 
@@ -68,7 +68,7 @@ def report(work: str | os.PathLike) -> str:
         killed.append(f"{name}: {len(found['differing'])} of {found['tensors']} tensors differ from the run that was "
                       f"not interrupted.")  # fmt: skip
     notes = _read(work / "charades" / "test" / "result.json")["notes"]
-    return "\n\n".join([_table(sizes), _table(classes), "\n".join(killed), *notes])
+    return "\n\n".join([results.table(sizes), results.table(classes), "\n".join(killed), *notes])
 
 
 def draw_curves(work: str | os.PathLike) -> None:
@@ -92,13 +92,5 @@ def _bare(name):
     return name.split(" ", 1)[1] if name[1:4].isdigit() else name
 
 
-def _table(lines):
-    head, *rows = lines
-    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *rows])
-
-
 def _read(path):
-    result = writer.read_json(path)
-    if result is None:
-        raise errors.UserError(f"{path} is not there: let keras-nonlocal demo_video run to its end first.")
-    return result
+    return results.read(path, "demo_video")

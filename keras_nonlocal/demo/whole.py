@@ -1,10 +1,12 @@
 """The whole way from video files to a served model, stage by stage."""
 
+import contextlib
 import json
 import os
 import pathlib
 import subprocess
 import time
+from collections.abc import Iterator
 
 from keras_nonlocal import errors, files
 from keras_nonlocal.demo import stages
@@ -146,6 +148,21 @@ def serve_and_ask(base_path: str | os.PathLike, questions: list[tuple], labels: 
       labels: file of class names.
       stride: distance of the frames that are sent, as in training.
     """
+    with serving(base_path) as address:
+        for video, signature in questions:
+            run(command("client", video=video, labels=labels, signature=signature, stride=stride, **address))
+
+
+@contextlib.contextmanager
+def serving(base_path: str | os.PathLike) -> Iterator[dict[str, str]]:
+    """A server of a published model, which ends with the context.
+
+    Args:
+      base_path: where the model is published.
+
+    Yields:
+      The flags by which the client finds it.
+    """
     name = pathlib.Path(base_path).name
     arguments = command("serve", model_base_path=base_path, model_name=name, port=0, rest_api_port=0)
     show(arguments)
@@ -158,16 +175,4 @@ def serve_and_ask(base_path: str | os.PathLike, questions: list[tuple], labels: 
                 break
         if not ports:
             raise errors.UserError(f"the server ended with exit code {server.wait()}.")
-        for video, signature in questions:
-            run(
-                command(
-                    "client",
-                    video=video,
-                    model_name=name,
-                    server=ports["grpc"],
-                    rest=ports["rest"],
-                    labels=labels,
-                    signature=signature,
-                    stride=stride,
-                )
-            )
+        yield {"model_name": name, "server": ports["grpc"], "rest": ports["rest"]}
