@@ -24,7 +24,7 @@ with errors.needs_extra("demo"):
     import cv2
     import tqdm
 
-SIZE = 192  # pixels, height and width
+SIZE = 256  # pixels, height and width
 DIGIT = 28  # pixels
 RULED = 3  # digits beside the cue
 # Centres are no nearer to each other, so that no two digits overlap.
