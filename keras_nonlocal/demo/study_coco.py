@@ -1,7 +1,7 @@
 """Does it help a detector? Objects whose class another object decides, near or far, without and with a block in res4.
 
-A class in tf-models-official's RetinaNet depends, through convolutions alone, on a square of the image. The plain R10 of
-the study sees 102 to 157 pixels to each side, by where in the grid the object is; the plain R18 sees all of the image.
+A class in tf-models-official's RetinaNet depends, through convolutions alone, on a square of the image. The plain R10
+of the study sees 102 to 157 pixels to each side, by where in the grid the object is; the plain R18 sees every cue.
 """
 
 import dataclasses
@@ -23,9 +23,9 @@ STEPS = 1500
 EXPERIMENT, CONFIG = "retinanet_r50_coco", "study_coco"
 # Boxes that share as much of their union are of the same object.
 SAME_BOX = 0.5
-# Pixels to the cue: where the ranges begin, and the last one ends. Up to 100 the plain R10 sees it from everywhere, from
-# 160 on from nowhere.
-RANGES = (32, 64, 100, 160, 230)
+# Pixels to the cue: where the ranges begin, and the last one ends. Up to 100 the plain R10 sees the cue from everywhere,
+# from 160 on from nowhere more than its edge.
+RANGES = (0, 64, 100, 160, 256)
 CHANCE = 0.5
 
 
