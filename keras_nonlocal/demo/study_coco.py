@@ -23,8 +23,8 @@ STEPS = 1500
 EXPERIMENT, CONFIG = "retinanet_r50_coco", "study_coco"
 # Boxes that share as much of their union are of the same object.
 SAME_BOX = 0.5
-# Pixels to the cue: where the ranges begin, and the last one ends. Up to 100 the plain R10 sees the cue from everywhere,
-# from 160 on from nowhere more than its edge.
+# Pixels to the cue, where each range begins and the last one ends. Up to 100 the plain R10 sees the cue's centre from
+# every place, from 160 on from none.
 RANGES = (0, 64, 100, 160, 256)
 CHANCE = 0.5
 
