@@ -135,7 +135,7 @@ def _train_command(folder, seed, network, steps):
 def _test(folder, network, split):
     """What a network scores on a split."""
     out = folder / network.slug / split
-    if not (out / "bbox.json").exists():
+    if not (out / "result.json").exists():
         run(command("evaluate", experiment=EXPERIMENT, model_dir=folder / network.slug, out_dir=out,
                     input_path=f"{folder}/records/{split}-*.tfrecord"))  # fmt: skip
     truth = coco_scores.read_annotations(str(folder / "images" / f"{split}.json"))
