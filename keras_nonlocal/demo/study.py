@@ -41,7 +41,7 @@ class Row:
     @property
     def slug(self) -> str:
         """The name as a folder has it."""
-        return "".join(letter if letter.isalnum() else "_" for letter in self.name.lower())
+        return slug(self.name)
 
     @property
     def trunk(self) -> str:
@@ -98,9 +98,19 @@ def run_study(work_dir: str, seeds: int, steps: int = STEPS) -> None:
     found = {row.name: [_accuracy(work / f"seed{seed}", row) for seed in range(seeds)] for row in ROWS}
     text = table(found)
     files.write_text(work / "study.md", text + "\n")
-    draw(found).savefig(work / "study.png", dpi=110)
+    label = f"test accuracy (dashed: {clips.CEILING}, the most that frames can reach without meeting)"
+    draw(found, label, clips.CEILING).savefig(work / "study.png", dpi=110)
     print(text)
     print(f"{work}/study.md, {work}/study.png; {(time.monotonic() - started) / 60:.0f} min in this run")
+
+
+def slug(name: str) -> str:
+    """A network's name as a folder has it.
+
+    >>> slug("C2D, 1 block")
+    'c2d__1_block'
+    """
+    return "".join(letter if letter.isalnum() else "_" for letter in name.lower())
 
 
 def interval(values: list[float]) -> tuple[float, float]:
@@ -119,10 +129,17 @@ def interval(values: list[float]) -> tuple[float, float]:
 
 
 def table(found: dict[str, list[float]]) -> str:
-    """The rows as Markdown: test accuracy of each seed, mean and interval.
+    """The rows as Markdown: what each seed scored, mean and interval.
 
     Args:
-      found: {row's name: [accuracy of each seed]}.
+      found: {row's name: [score of each seed, 0 to 1]}.
+
+    Example:
+
+    >>> print(table({"C2D": [0.48, 0.5]}))
+    | network | seed 0 | seed 1 | mean | 95 % interval |
+    | --- | --- | --- | --- | --- |
+    | C2D | 0.480 | 0.500 | 0.490 | 0.363 to 0.617 |
     """
     seeds = len(next(iter(found.values())))
     heads = ["network", *(f"seed {seed}" for seed in range(seeds)), "mean", "95 % interval"]
@@ -134,8 +151,13 @@ def table(found: dict[str, list[float]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def draw(found: dict[str, list[float]]):
-    """A picture of the rows: the seeds as dots, mean and interval as a bar; arguments as those of `table`.
+def draw(found: dict[str, list[float]], label: str, line: float):
+    """A picture of the rows: the seeds as dots, mean and interval as a bar.
+
+    Args:
+      found: as in `table`.
+      label: of the axis of scores.
+      line: a score to draw as a dashed line.
 
     Returns:
       A matplotlib Figure.
@@ -146,10 +168,10 @@ def draw(found: dict[str, list[float]]):
         mean, half = interval(values)
         axis.errorbar(mean, place, xerr=half, fmt="|", color="black", capsize=3)
         axis.plot(values, [place] * len(values), "o", color="C0", alpha=0.6, markersize=5)
-    axis.axvline(clips.CEILING, color="gray", linestyle="--", linewidth=1)
+    axis.axvline(line, color="gray", linestyle="--", linewidth=1)
     axis.set_yticks(list(places), list(found))
     axis.set_xlim(0.4, 1)
-    axis.set_xlabel(f"test accuracy (dashed: {clips.CEILING}, the most that frames can reach without meeting)")
+    axis.set_xlabel(label)
     axis.grid(alpha=0.3, axis="x")
     figure.tight_layout()
     return figure
@@ -159,8 +181,6 @@ def _train(folder, seed, networks, steps):
     """Trains networks side by side, {folder: (row, records)}, that are not trained yet."""
     commands = {}
     for name, (row, records) in networks.items():
-        if (folder / name / "done").exists():
-            continue
         config = folder / f"{name}.yaml"
         files.write_text(config, yaml.safe_dump(_config(folder, row, records, steps)))
         commands[name] = command(
@@ -172,10 +192,26 @@ def _train(folder, seed, networks, steps):
             model_dir=folder / name,
             seed=seed,
         ) + [f"--config_file={config}"]
-    if commands:
-        side_by_side(commands)
-        for name in commands:
-            files.write_text(folder / name / "done", "")
+    train_side_by_side(folder, commands)
+
+
+def train_side_by_side(folder: pathlib.Path, commands: dict[str, list[str]]) -> None:
+    """Runs the trainings that an earlier run has not finished, two processes of one thread each or one of several.
+
+    Args:
+      folder: of a seed.
+      commands: {name, and folder of the training in it: command line}.
+
+    Raises:
+      UserError: if a command fails.
+    """
+    left = {name: arguments for name, arguments in commands.items() if not (folder / name / "done").exists()}
+    if len(left) == 1:
+        run(*left.values())
+    elif left:
+        side_by_side(left)
+    for name in left:
+        files.write_text(folder / name / "done", "")
 
 
 def _config(folder, row, records, steps):
