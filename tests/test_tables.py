@@ -45,7 +45,7 @@ def test_every_run_has_an_experiment_and_its_file(name):
 
 def test_no_file_is_left_over():
     used = {experiments.config_file(name) for name in experiments.names()}
-    demo = {"demo_clips", "demo_digits", "demo_video", "demo_video_charades"}
+    demo = {"demo_clips", "demo_digits", "demo_video", "demo_video_charades", "study_coco"}
     demo |= {"demo_coco_retinanet", "demo_coco_mask_rcnn", "demo_coco_keypoint_rcnn"}
     schedules = {
         "coco_keypoints_s1x",
