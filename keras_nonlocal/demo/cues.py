@@ -10,7 +10,6 @@ a square. Digits and footage are those of keras_nonlocal.demo.clips: train, vali
 image nor a piece of footage.
 """
 
-import json
 import os
 import pathlib
 
@@ -112,5 +111,5 @@ def write(out: str | os.PathLike, counts: dict[str, int], seed: int = 0) -> None
                     ids = {"id": len(annotations) + 1, "image_id": index}
                     annotations.append({**ids, **each, "area": area, "iscrowd": 0})
                 progress.update()
-            text = json.dumps({"images": images, "annotations": annotations, "categories": CATEGORIES})
-            writer.write_text(pathlib.Path(out) / f"{split}.json", text)
+            content = {"images": images, "annotations": annotations, "categories": CATEGORIES}
+            writer.write_json(pathlib.Path(out) / f"{split}.json", content)

@@ -11,7 +11,7 @@ import yaml
 
 from keras_nonlocal import files
 from keras_nonlocal.analysis import plot
-from keras_nonlocal.demo import clips, whole
+from keras_nonlocal.demo import clips, results, whole
 from keras_nonlocal.processes import command, run, side_by_side
 
 # One residual block more in res3 and two in res4 than the demo's trunk: room for the paper's five.
@@ -143,12 +143,12 @@ def table(found: dict[str, list[float]]) -> str:
     """
     seeds = len(next(iter(found.values())))
     heads = ["network", *(f"seed {seed}" for seed in range(seeds)), "mean", "95 % interval"]
-    lines = [heads, ["---"] * len(heads)]
+    lines = [heads]
     for name, values in found.items():
         mean, half = interval(values)
         cells = [f"{value:.3f}" for value in (*values, mean)]
         lines.append([name, *cells, f"{max(mean - half, 0):.3f} to {min(mean + half, 1):.3f}"])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return results.table(lines)
 
 
 def draw(found: dict[str, list[float]], label: str, line: float):

@@ -75,7 +75,7 @@ def evaluate(
             out_dir = _folder(out_dir, model_dir)
         elif out_dir:
             raise errors.UserError(
-                f"--out_dir is for the results of videos and detectors, which this task has none of: leave it out. "
+                "--out_dir is for the results of videos and detectors, which this task has none of: leave it out. "
                 f"Received: {out_dir}"
             )
         # The test is no point of the run's validation curve.

@@ -77,11 +77,7 @@ class KeypointEvaluator:
                 f"task.sigmas must be one for each of the {count} keypoints of the model. Received: {len(self._sigmas)}"
             )
         objects = None if self._annotated else coco_results.in_numpy(groundtruths)
-        for row, source in enumerate(batch["source_id"]):
-            image = coco_scores.image_id(source)
-            if image in self._images:
-                continue
-            self._images.add(image)
+        for row in coco_results.new_rows(batch, self._images):
             self._lines["quadratic"] += coco_results.keypoints(batch, row)
             if self._decoding == "bicubic":
                 self._lines["bicubic"] += coco_results.keypoints(_decoded_anew(batch, row), 0)

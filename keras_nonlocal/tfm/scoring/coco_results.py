@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,20 @@ def boxes(batch: dict[str, np.ndarray], row: int) -> list[dict]:
       A list of {"image_id", "category_id", "bbox": [x, y, width, height], "score"}.
     """
     return _lines(batch, row, bbox=_xywh(batch, "detection_boxes", row).tolist())
+
+
+def new_rows(batch: dict[str, np.ndarray], seen: set[int | str]) -> Iterator[int]:
+    """The places in a batch of the images that were not seen yet; those that fill up a last batch are there twice.
+
+    Args:
+      batch: as that of boxes.
+      seen: ids of images, to which those of the batch are added.
+    """
+    for row, source in enumerate(batch["source_id"]):
+        image = coco_scores.image_id(source)
+        if image not in seen:
+            seen.add(image)
+            yield row
 
 
 def masks(batch: dict[str, np.ndarray], row: int) -> list[dict]:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from official.core import base_task
 
-from keras_nonlocal.tfm.scoring import coco_results, coco_scores
+from keras_nonlocal.tfm.scoring import coco_results
 
 
 class KeepingEvaluator:
@@ -36,11 +36,7 @@ class KeepingEvaluator:
         """Takes a batch, as tfm's evaluator does."""
         self._evaluator.update_state(groundtruths, predictions)
         batch = coco_results.in_numpy(predictions)
-        for row, source in enumerate(batch["source_id"]):
-            image = coco_scores.image_id(source)
-            if image in self._images:
-                continue
-            self._images.add(image)
+        for row in coco_results.new_rows(batch, self._images):
             self._lines["bbox"] += coco_results.boxes(batch, row)
             if "detection_masks" in batch:
                 self._lines.setdefault("segm", []).extend(coco_results.masks(batch, row))
