@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import gc
 import http.server
+import importlib
 import itertools
 import json
 import pathlib
@@ -21,8 +22,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import keras_nonlocal
 from keras_nonlocal import drawing
-from keras_nonlocal.errors import UserError
+from keras_nonlocal.errors import MissingExtra, UserError
 from keras_nonlocal.serving import (
     Client,
     classification,
@@ -317,6 +319,21 @@ class TestManyCalls:
             next(answers)
         with pytest.raises(ValueError, match="`concurrency` must be a positive integer. Received: concurrency=0"):
             client.predict_many([], concurrency=0)
+
+
+def test_without_the_extra(monkeypatch):
+    """Publishing imports the room; only who asks for the client needs what it is made of."""
+    for name in [name for name in sys.modules if name.startswith(("keras_nonlocal.serving", "tensorflow_serving"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(keras_nonlocal, "serving", keras_nonlocal.serving)
+    monkeypatch.setitem(sys.modules, "tensorflow_serving", None)
+    room = importlib.import_module("keras_nonlocal.serving")
+    with pytest.raises(
+        MissingExtra, match=r"tensorflow_serving.apis is not installed: pip install 'keras_nonlocal\[serving"
+    ):
+        _ = room.Client
+    with pytest.raises(AttributeError, match="no attribute 'Other'"):
+        _ = room.Other
 
 
 class TestErrors:

@@ -55,6 +55,8 @@ def main(_):
             _explain(both, name, signature, queries)
         elif FLAGS.image and constants.BOXES in signature.outputs:
             _detect(both, name, signature)
+        elif FLAGS.out:
+            raise errors.UserError(f"signature {name!r} finds no objects that --out could show; leave it out")
         else:
             inputs = classification.request(FLAGS.video or FLAGS.image, signature, FLAGS.stride)
             found = both.predict(inputs, name).map(classification.from_outputs)
