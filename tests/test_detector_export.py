@@ -22,7 +22,7 @@ from official.vision.data.tf_example_builder import TfExampleBuilder
 
 from keras_nonlocal import drawing, skeleton
 from keras_nonlocal.errors import UserError
-from keras_nonlocal.serving import client, compare, detections, publish, warmup
+from keras_nonlocal.serving import Client, compare, detections, file_inputs, publish, warmup
 from keras_nonlocal.serving.local import server
 from keras_nonlocal.tfm import export
 from keras_nonlocal.tfm.backbones import configs
@@ -550,29 +550,37 @@ def photo(tmp_path):
     return path
 
 
+@pytest.fixture(params=["grpc", "rest"])
+def client(local, request):
+    target = f"grpc://{local.grpc_address}" if request.param == "grpc" else local.rest_url
+    with Client(target, "known") as made:
+        yield made
+
+
 class TestClient:
     @pytest.mark.parametrize("signature", ["encoded", "serving_default"])
     def test_both_protocols_find_the_same(self, local, photo, signature):
-        found = detections.detect(photo, local.grpc_address, local.rest_url, "known", signature)
+        with compare.BothProtocols(local.grpc_address, local.rest_url, "known") as both:
+            inputs = detections.request(photo, both.signature(signature))
+            found = both.predict(inputs, signature).map(detections.from_outputs)
+            fewer = both.grpc.detect(photo, 0.6, signature)
         for name in ("boxes", "classes", "scores", "masks", "keypoints"):
-            np.testing.assert_array_equal(np.float32(getattr(found.rest, name)), getattr(found.grpc, name))
+            np.testing.assert_array_equal(getattr(found.rest, name), getattr(found.grpc, name))
+            np.testing.assert_array_equal(getattr(found.grpc, name)[:1], getattr(fewer, name))
         np.testing.assert_array_equal(found.grpc.boxes, [[16, 32, 80, 96], [0, 0, 64, 96]])
-        assert (
-            len(detections.detect(photo, local.grpc_address, local.rest_url, "known", signature, 0.6).rest.boxes) == 1
-        )
 
     def test_a_photo_is_read_as_it_is_stored(self, photo, tmp_path):
-        assert detections.read_pixels(photo).shape == (128, 96, 3)
+        assert file_inputs.read_pixels(photo).shape == (128, 96, 3)
         with pytest.raises(UserError, match="none.jpg cannot be read"):
-            detections.read_pixels(tmp_path / "none.jpg")
+            file_inputs.read_pixels(tmp_path / "none.jpg")
         (tmp_path / "text.jpg").write_text("text")
         with pytest.raises(UserError, match="text.jpg is not a whole JPEG or PNG"):
-            detections.read_pixels(tmp_path / "text.jpg")
+            file_inputs.read_pixels(tmp_path / "text.jpg")
 
-    def test_what_the_server_refuses_is_an_error(self, local, tmp_path):
+    def test_what_the_server_refuses_is_an_error(self, client, tmp_path):
         (tmp_path / "text.jpg").write_text("text")
         with pytest.raises(UserError, match="refused the request .*neither a JPEG nor a PNG"):
-            detections.detect(tmp_path / "text.jpg", local.grpc_address, local.rest_url, "known")
+            client.detect(tmp_path / "text.jpg")
 
     def test_labels(self, tmp_path):
         labels = tmp_path / "labels.txt"
@@ -580,7 +588,7 @@ class TestClient:
         boxes = np.array([[1.0, 2, 30, 41.25], [0, 0, 5, 5]])
         found = detections.Detections(boxes, np.array([2, 1]), np.array([0.75, 0.5]))
         fewer = detections.Detections(boxes[:1], np.array([2]), np.array([0.75]))
-        assert detections.table(compare.Comparison(fewer, 1.5, found, 0.5), labels).splitlines() == [
+        assert compare.detection_table(compare.Comparison(fewer, 1.5, found, 0.5), labels).splitlines() == [
             "class        REST      gRPC     top    left  bottom   right",
             "spoon    0.750000  0.750000     1.0     2.0    30.0    41.2",
             "mug             -  0.500000     0.0     0.0     5.0     5.0",
@@ -590,11 +598,15 @@ class TestClient:
         with pytest.raises(UserError, match="has 3 lines, but the model found class 3"):
             detections.class_names(np.array([3]), labels)
 
-    def test_a_signature_of_something_else(self, local, photo):
-        signature = client.signature_grpc(local.grpc_address, "known", "encoded")
+    def test_a_signature_of_something_else(self, client, photo):
+        signature = client.signature("encoded")
         signature.inputs["more"].CopyFrom(signature.inputs["encoded"])
-        with pytest.raises(UserError, match=r"takes \['encoded', 'more'\], none of which a photo can fill"):
-            detections.image_inputs(photo, signature)
+        with pytest.raises(UserError, match=r"takes \['encoded', 'more'\]; a file can fill one input"):
+            detections.request(photo, signature)
+        signature.inputs["encoded"].dtype = tf.float32.as_datatype_enum
+        del signature.inputs["more"]
+        with pytest.raises(UserError, match="input 'encoded' is float32 of rank 1; a photo can fill uint8 pixels"):
+            detections.request(photo, signature)
 
 
 def test_masks_are_pasted_where_at_least_half():
@@ -634,7 +646,8 @@ def test_the_script_prints_and_draws(local, photo, tmp_path):
     assert lines[0].split() == ["class", "REST", "gRPC", "top", "left", "bottom", "right"]
     assert lines[1].split() == ["class", "2", *["0.750000"] * 2, "16.0", "32.0", "80.0", "96.0"]
     assert re.fullmatch(r"seconds( +\d+\.\d{3}){2}", lines[3]) and lines[4] == f"drawn: {tmp_path / 'drawn.png'}"
-    drawn, image = detections.read_pixels(tmp_path / "drawn.png"), detections.read_pixels(photo)
-    found = detections.detect(photo, local.grpc_address, local.rest_url, "known").grpc
+    drawn, image = file_inputs.read_pixels(tmp_path / "drawn.png"), file_inputs.read_pixels(photo)
+    with Client(local.rest_url, "known") as client:
+        found = client.detect(photo)
     np.testing.assert_array_equal(drawn, detections.draw(image, found))
     assert np.mean(np.any(drawn != image, -1)) > 0.1

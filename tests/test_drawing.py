@@ -81,6 +81,63 @@ def test_skeletons_join_what_is_shown():
     assert (without[10, 20:60] == 100).all()
 
 
+def test_dots_and_lines_of_skeletons_grow_with_the_photo():
+    """In a photo that is ten times as large they are ten times as large: dots of 1/80 of its longer side, and a rim."""
+    for size in (320, 3200):
+        image = np.zeros((size // 2, size, 3), np.uint8)
+        keypoints = np.array([[[size / 4, size / 4, 1], [size / 4, size * 3 / 4, 1]]])
+        drawn = drawing.draw(image, np.zeros((1, 4)), [""], None, keypoints, [(0, 1)])
+        dot = (drawn[:, size // 4] == [255, 38, 38]).all(-1).sum()
+        with_rim = (drawn[size // 8 :, size // 4] > 0).any(-1).sum()
+        line = (drawn[size // 8 :, size // 2] > 0).any(-1).sum()
+        assert dot == pytest.approx(size / 80, abs=2 + size / 800)
+        assert dot + 2 <= with_rim <= 1.5 * dot + 4
+        assert line == pytest.approx(size / 320, abs=2 + size / 1600)
+
+
+def arrows(frames, query, positions, weights):
+    return drawing.draw_arrows(frames, np.array([query], float), np.array([positions], float), np.array([weights]))
+
+
+def test_arrows_go_to_positions_in_their_frames():
+    """Frames 1, 2 and 6 stand side by side; the brighter arrow is that of the larger weight, in a straight line."""
+    frames = np.zeros((8, 200, 200, 3), np.uint8)
+    frames[:] = np.arange(8)[:, None, None, None]
+    drawn = arrows(frames, [1, 100.5, 100.5], [[2.2, 100.5, 150.5], [5.9, 150.5, 20.5]], [0.16, 0.01])
+    assert drawn.shape == (200, 600, 3)
+    assert drawn[199, 199].tolist() == [1] * 3 and drawn[199, 399].tolist() == [2] * 3 and drawn[199, 599, 0] == 6
+    assert drawn[100, 250].tolist() == [255, 38, 38] == drawn[100, 345].tolist()
+    assert drawn[100, 360].tolist() == [2] * 3, "it ends where the position is"
+    dim = drawn[130:170, 410:418].reshape(-1, 3).max(0)
+    share = 0.25 + 0.75 * (0.01 / 0.16) ** 0.5
+    np.testing.assert_allclose(dim, share * np.array([255, 38, 38]), atol=7)
+
+
+def test_small_frames_are_enlarged_and_places_with_them():
+    frames = np.full((1, 20, 30, 3), 9, np.uint8)
+    drawn = arrows(frames, [0, 5.5, 5.5], [[0, 5.5, 25.5], [0, 5.5, 5.5], [0, 99, 99]], [1.0, 0.5, 0])
+    assert drawn.shape == (200, 300, 3)
+    assert drawn[55, 150].tolist() == [255, 38, 38] and drawn[55, 252].tolist() == [255, 38, 38]
+    assert drawn[55, 275].tolist() == [9] * 3
+    assert arrows(np.zeros((2, 300, 201, 3), np.uint8), [9, 0, 0], [[-3, 0, 0]], [1.0]).shape == (300, 402, 3)
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        ({"frames": GRAY}, r"frames must be \(T, H, W, 3\) uint8. Received: \(60, 80, 3\) uint8"),
+        ({"queries": np.zeros((1, 2))}, r"queries must be \(Q, 3\), frame, y and x. Received: \(1, 2\)"),
+        ({"positions": np.zeros((2, 4, 3))}, r"positions must be \(1, K, 3\). Received: \(2, 4, 3\)"),
+        ({"weights": np.zeros((1, 5))}, r"weights must be \(1, 4\), as positions. Received: \(1, 5\)"),
+        ({"weights": np.full((1, 4), np.nan)}, "must be finite"),
+    ],
+)
+def test_arrows_of_other_shapes_are_refused(change, says):
+    arguments = {"frames": GRAY[None], "queries": np.zeros((1, 3)), "positions": np.zeros((1, 4, 3))}
+    with pytest.raises(errors.UserError, match=says):
+        drawing.draw_arrows(**{**arguments, "weights": np.zeros((1, 4)), **change})
+
+
 def test_names_are_within_the_image():
     """Above the box where there is room, and inside of it at the upper border; from the right border to the left."""
     drawn = drawing.draw(GRAY, np.array([[40, 30, 50, 60]]), ["kite"])

@@ -170,7 +170,7 @@ def test_the_library_leaves_the_environment_alone(path):
 
 
 def test_what_the_serving_extra_installs_is_imported_in_one_place():
-    assert [path for path in MODULES if _imports_any(path, "grpc", "tensorflow_serving")] == [
+    assert [path for path in MODULES if _imports_any(path, "grpc", "tensorflow_serving", "urllib3")] == [
         PACKAGE / "serving" / "apis.py"
     ]
 

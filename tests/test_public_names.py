@@ -7,14 +7,24 @@ import keras
 import pytest
 
 import keras_nonlocal
-from keras_nonlocal import analysis, models, surgery, weights
+from keras_nonlocal import analysis, models, serving, surgery, weights
 from keras_nonlocal.layers import non_local
 from keras_nonlocal.ops import attend, pairwise
+from keras_nonlocal.serving import client as serving_client
 from keras_nonlocal.tfm import layers as tfm_layers
 
 LAYERS = ("NonLocal1D", "NonLocal2D", "NonLocal3D")
 # Modules whose functions, and classes' methods, say what they take and give.
-ANNOTATED = (keras_nonlocal, tfm_layers, models, surgery, analysis.attention_maps, analysis.cost, analysis.plot)
+ANNOTATED = (
+    keras_nonlocal,
+    tfm_layers,
+    models,
+    surgery,
+    analysis.attention_maps,
+    analysis.cost,
+    analysis.plot,
+    serving_client,
+)
 
 
 def callables():
@@ -44,6 +54,7 @@ def test_the_public_names():
     assert public(surgery) == {"fold_norms"}
     assert public(analysis) == {"attention_maps", "cost", "plot"}
     assert public(models) == {"C2D", "I3D", "describe", "get", "list"}
+    assert public(serving) == {"Client"}
     assert public(weights) == {"Checkpoint", "CheckpointError", "build", "load", "read"}
     assert keras_nonlocal.cost is analysis.cost
 

@@ -22,7 +22,7 @@ from keras_nonlocal.data.records import plan, split
 from keras_nonlocal.data.video import examples, lists
 from keras_nonlocal.demo import clips, curves
 from keras_nonlocal.demo import experiments as demo_experiments  # noqa: F401  (registers them)
-from keras_nonlocal.serving import client, clip_inputs
+from keras_nonlocal.serving import Client, clip_inputs
 from keras_nonlocal.serving.local import server
 from keras_nonlocal.tfm import evaluate, experiments, export
 from keras_nonlocal.tfm import train as training
@@ -202,23 +202,27 @@ def test_both_signatures_answer_as_the_model(data, learned, published):
     shape, stride = params.task.validation_data.feature_shape, params.task.validation_data.temporal_stride
     clip = clip_inputs.sample_clip(video, *shape[:3], stride=stride)
     expected = model(pixels.normalize(clip[None]), training=False)
-    with server.LocalServer(str(path.parent), "demo") as local:
-        by_rest = client.predict_rest(local.rest_url, "demo", {"frames": clip[None]})
-        by_grpc = client.predict_grpc(local.grpc_address, "demo", {"frames": clip[None]})
+    with (
+        server.LocalServer(str(path.parent), "demo") as local,
+        Client(local.rest_url, "demo") as rest,
+        Client(f"grpc://{local.grpc_address}", "demo") as client,
+    ):
+        by_rest = rest.predict({"frames": clip[None]})
+        by_grpc = client.predict({"frames": clip[None]})
         examples = {"examples": np.array([clip_inputs.sequence_example(video)] * 2, object)}
-        by_example = client.predict_grpc(local.grpc_address, "demo", examples, "tf_example")
+        by_example = client.predict(examples, "tf_example")
         with pytest.raises(errors.UserError, match="shape"):
-            client.predict_grpc(local.grpc_address, "demo", {"frames": clip[None, :, :-1]})
+            client.predict({"frames": clip[None, :, :-1]})
         for bad in (b"", b"GIF89a" + bytes(40), b"\xff\xd8\xff" + bytes(40)):
             example = tf.train.SequenceExample()
             example.feature_lists.feature_list["image/encoded"].feature.add().bytes_list.value.append(bad)
             with pytest.raises(errors.UserError):
                 inputs = {"examples": np.array([example.SerializeToString()], object)}
-                client.predict_grpc(local.grpc_address, "demo", inputs, "tf_example")
+                client.predict(inputs, "tf_example")
         with pytest.raises(errors.UserError):
             no_frames = {"examples": np.array([tf.train.SequenceExample().SerializeToString()], object)}
-            client.predict_grpc(local.grpc_address, "demo", no_frames, "tf_example")
-        again = client.predict_grpc(local.grpc_address, "demo", {"frames": clip[None]})
+            client.predict(no_frames, "tf_example")
+        again = client.predict({"frames": clip[None]})
     np.testing.assert_allclose(by_grpc["logits"], expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(by_rest["probabilities"], tf.nn.softmax(expected), rtol=1e-4, atol=1e-5)
     assert by_grpc["probabilities"].dtype == by_grpc["logits"].dtype == np.float32

@@ -1,280 +1,298 @@
-"""A client of TensorFlow Serving, or of the local server, over REST and gRPC."""
+"""A client of TensorFlow Serving, or of the local server, over REST or gRPC."""
 
-import base64
-import contextlib
-import gc
-import http.client
-import json
+import collections
+import concurrent.futures
+import os
+import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Mapping
+import urllib.parse
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
-from google.protobuf import json_format
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from keras_nonlocal.errors import UserError
-from keras_nonlocal.serving.apis import get_model_metadata_pb2, grpc, predict_pb2, prediction_service_pb2_grpc
-from keras_nonlocal.serving.constants import DEFAULT_SIGNATURE
+from keras_nonlocal.errors import UserError, check_number, check_positive_int, first_line
+from keras_nonlocal.serving import calls, classification, constants, detections, explanations, over_grpc, over_rest
 
-# gRPC's own limit of 4 MB is less than one clip.
-_CHANNEL_OPTIONS = [
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.enable_http_proxy", 0),
-]
-# Model servers live on private networks: a proxy set for the web would only break the call.
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_SCHEMES = ("grpc", "grpcs", "http", "https")
+_ASYNC_CALLS = 32
+_POLL_SECONDS = 0.2
+
+Inputs = Mapping[str, npt.ArrayLike]
 
 
-def predict_rest(
-    url: str,
-    model_name: str,
-    inputs: Mapping[str, npt.ArrayLike],
-    signature_name: str = DEFAULT_SIGNATURE,
-    version: int | None = None,
-    timeout: float = 60.0,
-) -> dict[str, np.ndarray]:
-    """Predicts over REST, in row format.
+class Client:
+    """Asks one served model, over the protocol that the target names; from any number of threads.
+
+    Every call has one deadline. Within it, a call that finds no server, or one that is restarting or overloaded (gRPC
+    UNAVAILABLE, HTTP 502 and 503), is tried again after pauses that double, from 0.1 to 0.2 s on; what would fail again
+    is not. Connections are kept: make one client and close it at the end, or use it as a context manager.
 
     Args:
-      url: "http://host:port".
+      target: "grpc://host:port" or "http://host:port"; with TLS "grpcs://host:port" or "https://host". HTTP may have
+        the path that a proxy puts before `/v1/models`.
       model_name: name of the served model.
-      inputs: dict of input alias to array; dimension 0 is the batch. Bytes travel in base64.
-      signature_name: served function to call.
-      version: version (int); default is the newest.
-      timeout: seconds to wait for the answer.
-
-    Returns:
-      Dict of output alias to numpy array (float64 or int64: JSON says no more), or of bytes for `..._bytes`.
+      timeout: seconds for a call, with all its tries.
+      retries: how many tries after the first.
+      ca_file: PEM file of the certificates to trust with TLS. Default: the system's over https, gRPC's own over grpcs.
+      headers: sent with every call, such as {"Authorization": "Bearer TOKEN"} for a proxy that asks for it.
 
     Raises:
-      UserError: no server answers, or it refuses the request.
+      UserError: the target is none of these, or ca_file cannot be read.
+
+    Example:
+
+    ```python
+    with Client("grpc://127.0.0.1:8500", "clips") as client:
+        client.wait_until_available()
+        client.predict({"frames": frames})["probabilities"]
+        client.classify("clip.mp4", labels="labels.txt")
+    ```
     """
-    with _collector_paused():
-        body = json.dumps({"signature_name": signature_name, "instances": _rows(inputs)}).encode()
-    predictions = _call_rest(_model_url(url, model_name, version) + ":predict", "predictions", timeout, body)
-    if isinstance(predictions[0], dict) and set(predictions[0]) != {"b64"}:
-        return {alias: _from_json([row[alias] for row in predictions]) for alias in predictions[0]}
-    # A single output comes without its name.
-    (alias,) = signature_rest(url, model_name, signature_name, version, timeout).outputs
-    return {alias: _from_json(predictions)}
 
+    def __init__(
+        self,
+        target: str,
+        model_name: str,
+        timeout: float = 60.0,
+        retries: int = 3,
+        ca_file: str | os.PathLike[str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ):
+        self._timeout = _check_timeout(timeout)
+        self._retries = check_number("retries", retries, 0)
+        self.target = target
+        self.model_name = model_name
+        self._calls = _connect(target, model_name, _check_ca_file(ca_file), dict(headers or {}))
+        self._lock = threading.Lock()
+        self._executor = None
 
-def predict_grpc(
-    server: str,
-    model_name: str,
-    inputs: Mapping[str, npt.ArrayLike],
-    signature_name: str = DEFAULT_SIGNATURE,
-    version: int | None = None,
-    timeout: float = 60.0,
-) -> dict[str, np.ndarray]:
-    """Predicts over gRPC.
+    def predict(
+        self, inputs: Inputs, signature_name: str = constants.DEFAULT_SIGNATURE, version: int | None = None
+    ) -> dict[str, np.ndarray]:
+        """Calls a served function.
 
-    Args:
-      server: "host:port".
-      model_name: name of the served model.
-      inputs: dict of input alias to array of the signature's dtype.
-      signature_name: served function to call.
-      version: version (int); default is the newest.
-      timeout: seconds to wait for the answer.
+        Args:
+          inputs: {alias: array}, over gRPC of the signature's dtype. Bytes are of dtype object, or a list.
+          signature_name: served function to call.
+          version: version (int); default is the newest.
 
-    Returns:
-      Dict of output alias to numpy array.
+        Returns:
+          {alias: array} of the signature's dtype; strings are bytes.
 
-    Raises:
-      UserError: no server answers, or it refuses the request.
-    """
-    request = predict_pb2.PredictRequest()
-    _fill_spec(request.model_spec, model_name, signature_name, version)
-    for alias, value in inputs.items():
-        request.inputs[alias].CopyFrom(tf.make_tensor_proto(value))
-    response = _call_grpc(server, "Predict", request, timeout)
-    return {alias: tf.make_ndarray(proto) for alias, proto in response.outputs.items()}
+        Raises:
+          UserError: no server answers in time, or it refuses the request.
+        """
+        return self._try(self._calls.predict, inputs, signature_name, version)
 
+    def predict_async(
+        self, inputs: Inputs, signature_name: str = constants.DEFAULT_SIGNATURE, version: int | None = None
+    ) -> concurrent.futures.Future:
+        """As predict, without waiting: 32 calls run at a time, and the time of a call begins when it runs.
 
-def signature_rest(
-    url: str,
-    model_name: str,
-    signature_name: str = DEFAULT_SIGNATURE,
-    version: int | None = None,
-    timeout: float = 60.0,
-) -> meta_graph_pb2.SignatureDef:
-    """Returns the SignatureDef of a served function, over REST; arguments and errors as predict_rest."""
-    metadata = _call_rest(_model_url(url, model_name, version) + "/metadata", "metadata", timeout)
-    signatures = get_model_metadata_pb2.SignatureDefMap()
-    json_format.ParseDict(metadata["signature_def"], signatures, ignore_unknown_fields=True)
-    return _pick(signatures, signature_name, model_name)
+        Returns:
+          Future of what predict returns or raises.
+        """
+        with self._lock:
+            if self._executor is None:
+                self._executor = concurrent.futures.ThreadPoolExecutor(_ASYNC_CALLS, "keras_nonlocal_client")
+            return self._executor.submit(self.predict, inputs, signature_name, version)
 
+    def predict_many(
+        self,
+        batches: Iterable[Inputs],
+        signature_name: str = constants.DEFAULT_SIGNATURE,
+        version: int | None = None,
+        concurrency: int = 8,
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Calls a served function for each of many batches, some at a time.
 
-def signature_grpc(
-    server: str,
-    model_name: str,
-    signature_name: str = DEFAULT_SIGNATURE,
-    version: int | None = None,
-    timeout: float = 60.0,
-) -> meta_graph_pb2.SignatureDef:
-    """Returns the SignatureDef of a served function, over gRPC; arguments and errors as predict_grpc."""
-    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
-    _fill_spec(request.model_spec, model_name, "", version)
-    response = _call_grpc(server, "GetModelMetadata", request, timeout)
-    signatures = get_model_metadata_pb2.SignatureDefMap()
-    response.metadata["signature_def"].Unpack(signatures)
-    return _pick(signatures, signature_name, model_name)
+        Args:
+          batches: inputs of predict, such as a generator makes. No more than `concurrency` of them, with their
+            answers, are in memory at a time.
+          signature_name: served function to call.
+          version: version (int); default is the newest.
+          concurrency: how many calls at a time.
 
+        Returns:
+          Iterator of the answers, in the order of the batches; it raises what a call raised in that call's place.
 
-def version_states(url: str, model_name: str, version: int | None = None, timeout: float = 60.0) -> dict[int, str]:
-    """Returns the state of each version ("LOADING", "AVAILABLE", "END", ...) over REST; errors as predict_rest."""
-    statuses = _call_rest(_model_url(url, model_name, version), "model_version_status", timeout)
-    return {int(status["version"]): status["state"] for status in statuses}
+        Raises:
+          ValueError: concurrency is no positive integer.
+        """
+        return self._many(iter(batches), signature_name, version, check_positive_int("concurrency", concurrency))
 
+    def signature(
+        self, name: str = constants.DEFAULT_SIGNATURE, version: int | None = None
+    ) -> meta_graph_pb2.SignatureDef:
+        """What a served function takes and gives; errors as predict, and of a function that the model does not have."""
+        found = self._try(self._calls.signatures, version)
+        return calls.pick(found, name)
 
-def wait_until_available(url: str, model_name: str, version: int | None = None, timeout: float = 60.0) -> None:
-    """Waits until a model answers; the status page alone does not say so, its `state` does.
+    def states(self, version: int | None = None) -> dict[int, str]:
+        """The state of each version: "LOADING", "AVAILABLE", "END" and so on; errors as predict."""
+        return self._try(self._calls.states, version)
 
-    Args:
-      url: "http://host:port" of REST.
-      model_name: name of the served model.
-      version: version (int) to wait for; default is any.
-      timeout: seconds to wait.
+    def wait_until_available(self, version: int | None = None, timeout: float | None = None) -> None:
+        """Waits until a version is AVAILABLE: a server answers before its model does.
 
-    Raises:
-      UserError: no version is available in time; names the last states or error.
-    """
-    deadline = time.monotonic() + timeout
-    while True:
+        Args:
+          version: version (int) to wait for; default is any.
+          timeout: seconds to wait; default is the client's.
+
+        Raises:
+          UserError: no version is available in time; names the last states or error.
+        """
+        timeout = self._timeout if timeout is None else _check_timeout(timeout)
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                states = self._calls.states(version, max(deadline - time.monotonic(), _POLL_SECONDS))
+                if "AVAILABLE" in states.values():
+                    return
+                problem = f"its versions are {states}"
+            except UserError as error:
+                problem = str(error)
+            if time.monotonic() + _POLL_SECONDS > deadline:
+                raise UserError(f"model {self.model_name!r} is not available after {timeout:g} s: {problem}")
+            time.sleep(_POLL_SECONDS)
+
+    def classify(
+        self,
+        path: str | os.PathLike[str],
+        labels: str | os.PathLike[str] | None = None,
+        top_k: int = 5,
+        signature_name: str | None = None,
+        stride: int | None = None,
+    ) -> list[classification.Scored]:
+        """The likeliest classes of a video or photo.
+
+        Args:
+          path: video, JPEG or PNG file.
+          labels: text file with one class name a line; default gives class numbers.
+          top_k: how many classes.
+          signature_name: served function to call; default is `serving_default`, for a photo `encoded`.
+          stride: distance of the frames of a clip that is sent; default spreads them over the video.
+
+        Returns:
+          List of (name, number, probability), the likeliest first.
+
+        Raises:
+          UserError: the file cannot be read, the model gives no probabilities, the labels are of another model, or as
+            predict.
+        """
+        name = signature_name or classification.default_signature(path)
+        inputs = classification.request(path, self.signature(name), stride)
+        probabilities = classification.from_outputs(self._one(inputs, name))
+        return classification.top(probabilities, labels, check_positive_int("top_k", top_k))
+
+    def detect(
+        self, path: str | os.PathLike[str], score: float = 0.5, signature_name: str = constants.ENCODED_SIGNATURE
+    ) -> detections.Detections:
+        """The objects in a photo, which `detections.draw` draws.
+
+        Args:
+          path: JPEG or PNG file.
+          score: what has less is left out.
+          signature_name: served function to call.
+
+        Returns:
+          Detections.
+
+        Raises:
+          UserError: the photo cannot be read, the model is no detector, or as predict.
+        """
+        inputs = detections.request(path, self.signature(signature_name))
+        return detections.from_outputs(self._one(inputs, signature_name), check_number("score", score, 0, 1))
+
+    def explain(
+        self,
+        source: str | os.PathLike[str] | np.ndarray,
+        queries: npt.ArrayLike,
+        signature_name: str = constants.EXPLAIN_SIGNATURE,
+        stride: int | None = None,
+    ) -> explanations.Explanation:
+        """Where chosen positions of a clip or photo look, which `explanations.draw` draws.
+
+        Args:
+          source: video, JPEG or PNG file; or (T, H, W, 3) or (H, W, 3), as the served function takes it.
+          queries: (Q, 3) frame, y and x, or (Q, 2) y and x of a model of photos; in frames and pixels of what is sent,
+            the centre of the first pixel being 0.5, 0.5 and of the first frame 0.
+          signature_name: served function to call.
+          stride: distance of the frames of a clip that is sent; default spreads them over the video.
+
+        Returns:
+          Explanation.
+
+        Raises:
+          UserError: the file cannot be read, the function explains nothing, or as predict.
+        """
+        inputs = explanations.request(source, queries, self.signature(signature_name), stride)
+        return explanations.from_outputs(self._one(inputs, signature_name), inputs)
+
+    def close(self) -> None:
+        """Drops calls that have not begun, waits for those that have, and closes the connections."""
+        with self._lock:
+            if self._executor is not None:
+                self._executor.shutdown(cancel_futures=True)
+        self._calls.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def _try(self, call, *args):
+        return calls.with_retries(lambda left: call(*args, left), self._timeout, self._retries)
+
+    def _one(self, inputs, signature_name):
+        """The outputs for a batch of one, without the batch dimension."""
+        return {alias: values[0] for alias, values in self.predict(inputs, signature_name).items()}
+
+    def _many(self, batches, signature_name, version, concurrency):
+        executor = concurrent.futures.ThreadPoolExecutor(concurrency, "keras_nonlocal_client")
+        running = collections.deque()
         try:
-            states = version_states(url, model_name, version, timeout=5.0)
-            if "AVAILABLE" in states.values():
-                return
-            problem = f"the versions of model {model_name!r} are {states}"
-        except UserError as error:
-            problem = str(error)
-        if time.monotonic() > deadline:
-            raise UserError(f"model {model_name!r} is not available after {timeout:g} s: {problem}")
-        time.sleep(0.2)
+            for inputs in batches:
+                running.append(executor.submit(self.predict, inputs, signature_name, version))
+                del inputs
+                if len(running) == concurrency:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
 
 
-@contextlib.contextmanager
-def _collector_paused():
-    """Keeps the garbage collector from looking, again and again, through the millions of lists a clip becomes."""
-    was_enabled = gc.isenabled()
-    gc.disable()
+def _connect(target, model_name, ca_file, headers):
+    parts = urllib.parse.urlsplit(target)
     try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
+        is_known = parts.scheme in _SCHEMES and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number
+        is_known = False
+    if not is_known:
+        raise UserError(
+            "`target` must be grpc://host:port, grpcs://host:port, http://host:port or https://host:port. "
+            f"Received: target={target!r}"
+        )
+    if parts.scheme.startswith("http"):
+        return over_rest.RestCalls(target, model_name, ca_file, headers)
+    return over_grpc.GrpcCalls(parts.netloc, model_name, parts.scheme == "grpcs", ca_file, headers)
 
 
-def _rows(inputs):
-    columns = {alias: _to_json(value) for alias, value in inputs.items()}
-    sizes = {alias: len(column) if isinstance(column, list) else 0 for alias, column in columns.items()}
-    if len(set(sizes.values())) != 1 or not min(sizes.values()):
-        raise UserError(f"every input needs the same batch size, of 1 or more, as its first dimension; got {sizes}")
-    if len(columns) == 1:
-        (rows,) = columns.values()
-        return rows
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def _to_json(value):
-    value = np.asarray(value, dtype=object) if _holds_bytes(value) else np.asarray(value)
-    return _map_leaves(value.tolist(), _encode) if value.dtype.kind in "OSU" else value.tolist()
-
-
-def _holds_bytes(value):
-    # NumPy's own bytes type drops trailing zero bytes.
-    while isinstance(value, list | tuple) and value:
-        value = value[0]
-    return isinstance(value, bytes)
-
-
-def _map_leaves(value, function):
-    return [_map_leaves(item, function) for item in value] if isinstance(value, list) else function(value)
-
-
-def _encode(value):
-    data = value if isinstance(value, bytes) else str(value).encode("utf-8")
-    return {"b64": base64.b64encode(data).decode("ascii")}
-
-
-def _from_json(rows):
-    values = _map_leaves(rows, lambda leaf: base64.b64decode(leaf["b64"]) if isinstance(leaf, dict) else leaf)
-    return np.asarray(values, dtype=object if _holds_bytes(values) else None)
-
-
-def _model_url(url, model_name, version):
-    url = url if "://" in url else f"http://{url}"
-    return f"{url.rstrip('/')}/v1/models/{model_name}" + ("" if version is None else f"/versions/{version}")
-
-
-def _call_rest(address, key, timeout, body=None):
-    """Returns what the reply holds under a key; of a GET, or of a POST if there is a body."""
+def _check_ca_file(ca_file):
+    if ca_file is None:
+        return None
     try:
-        request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
-        with _OPENER.open(request, timeout=timeout) as response:
-            reply = json.load(response)
-    except urllib.error.HTTPError as error:
-        raise _refused(f"the server at {address}", str(error.code), _error_text(error)) from error
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        raise (_late if isinstance(reason, TimeoutError) else _unreachable)(address, reason) from error
-    except ValueError as error:  # a malformed address, or a reply that is no JSON
-        raise UserError(f"{address} is not the address of a model server: {error}") from error
-    if not isinstance(reply, dict) or key not in reply:
-        raise UserError(f"{address} is not the address of a model server: its reply has no {key!r}")
-    return reply[key]
+        with open(ca_file, "rb"):
+            return os.fspath(ca_file)
+    except OSError as error:
+        raise UserError(f"`ca_file` cannot be read ({first_line(error)}). Received: ca_file={ca_file!r}") from error
 
 
-def _error_text(error):
-    try:
-        return json.load(error)["error"]
-    except (ValueError, KeyError, TypeError, OSError):
-        return error.reason
-
-
-def _call_grpc(server, method, request, timeout):
-    with grpc.insecure_channel(server, options=_CHANNEL_OPTIONS) as channel:
-        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        try:
-            return getattr(stub, method)(request, timeout=timeout)
-        except grpc.RpcError as error:
-            if error.code() == grpc.StatusCode.UNAVAILABLE:
-                raise _unreachable(server, error.details()) from error
-            if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise _late(server, error.details()) from error
-            raise _refused(f"the server at {server}", error.code().name, error.details()) from error
-
-
-def _refused(who, code, text):
-    if "Servable not found" in text or "Could not find" in text:
-        return UserError(f"{who} does not have this model or version: {text}")
-    return UserError(f"{who} refused the request ({code}): {text}")
-
-
-def _late(address, reason):
-    return UserError(f"no answer from {address} in time ({reason}); try a longer timeout or a smaller batch")
-
-
-def _unreachable(address, reason):
-    return UserError(
-        f"no model server answers at {address} ({reason}); start one with keras-nonlocal serve, or check the address"
-    )
-
-
-def _fill_spec(spec, model_name, signature_name, version):
-    spec.name = model_name
-    spec.signature_name = signature_name
-    if version is not None:
-        spec.version.value = version
-
-
-def _pick(signatures, signature_name, model_name):
-    if signature_name not in signatures.signature_def:
-        names = sorted(name for name in signatures.signature_def if not name.startswith("__"))
-        raise UserError(f"model {model_name!r} has no signature {signature_name!r}; it has {', '.join(names)}")
-    return signatures.signature_def[signature_name]
+def _check_timeout(timeout):
+    if check_number("timeout", timeout, 0) == 0:
+        raise ValueError(f"`timeout` must be more than 0 seconds. Received: timeout={timeout!r}")
+    return timeout

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from keras_nonlocal import errors, features
@@ -18,31 +19,27 @@ _FREE_SIDE = 224
 
 
 def from_video(
-    path: str | os.PathLike[str], signature: meta_graph_pb2.SignatureDef, stride: int | None = None
+    path: str | os.PathLike[str], alias: str, info: meta_graph_pb2.TensorInfo, stride: int | None = None
 ) -> dict[str, np.ndarray]:
     """Makes a batch of one video.
 
     Args:
       path: video file.
-      signature: SignatureDef with one input, uint8 frames [batch, T, H, W, 3] or serialized SequenceExamples
-        [batch]; T, H, W may be open.
+      alias: of the input to fill.
+      info: what the signature says of it: uint8 frames [batch, T, H, W, 3] or serialized SequenceExamples [batch]; T,
+        H, W may be open.
       stride: distance of the frames of a clip, see sample_clip.
 
     Returns:
-      Dict of the input's alias to its value.
+      {alias: value}.
 
     Raises:
       UserError: the video cannot be read, or the signature takes something else.
     """
-    if len(signature.inputs) != 1:
-        raise errors.UserError(
-            f"the signature takes {len(signature.inputs)} inputs {sorted(signature.inputs)}; a video can fill one"
-        )
-    ((alias, info),) = signature.inputs.items()
     sizes = [dim.size for dim in info.tensor_shape.dim]
-    if info.dtype == tf.string.as_datatype_enum and len(sizes) == 1:
+    if info.dtype == types_pb2.DT_STRING and len(sizes) == 1:
         return {alias: np.array([sequence_example(path)], dtype=object)}
-    if info.dtype == tf.uint8.as_datatype_enum and len(sizes) == 5:
+    if info.dtype == types_pb2.DT_UINT8 and len(sizes) == 5:
         return {alias: sample_clip(path, *sizes[1:4], stride)[np.newaxis]}
     raise errors.UserError(
         f"input {alias!r} is {tf.as_dtype(info.dtype).name} of shape {sizes}; a video can fill uint8 "
@@ -82,7 +79,7 @@ def sample_clip(
 
 
 def resize_and_crop(frame, height, width):
-    """Scales a frame, uint8 [H, W, 3], to just cover height x width pixels and cuts the centre out."""
+    """Scales a frame or photo, uint8 [H, W, 3], to just cover height x width pixels and cuts the centre out."""
     scale = max(height / frame.shape[0], width / frame.shape[1])
     rows, columns = (max(round(side * scale), least) for side, least in zip(frame.shape, (height, width), strict=False))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR

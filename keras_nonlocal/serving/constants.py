@@ -17,3 +17,8 @@ SCORES = "scores"
 MASKS = "masks"
 KEYPOINTS = "keypoints"
 NUM_DETECTIONS = "num_detections"
+# What a signature takes and gives that tells where chosen positions of a clip or photo look.
+EXPLAIN_SIGNATURE = "explain"
+QUERIES = "queries"
+POSITIONS = "positions"
+WEIGHTS = "weights"

@@ -1,4 +1,4 @@
-"""What a served detector finds in a photo, over REST and over gRPC: a table and a picture of it."""
+"""What a served detector finds in a photo, and a picture of it."""
 
 import dataclasses
 import os
@@ -11,7 +11,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 
 from keras_nonlocal import drawing, errors, files, skeleton
 from keras_nonlocal.data import labels_file
-from keras_nonlocal.serving import client, compare, constants
+from keras_nonlocal.serving import constants, file_inputs
 
 # Of a keypoint, below which it is not drawn: as Detectron2 draws them.
 SHOWN_KEYPOINT = 0.05
@@ -57,107 +57,25 @@ def from_outputs(outputs: Mapping[str, np.ndarray], least: float = 0.0) -> Detec
     )
 
 
-def image_inputs(path: str | os.PathLike[str], signature: meta_graph_pb2.SignatureDef) -> dict[str, np.ndarray]:
-    """Makes a batch of one photo.
+def request(path: str | os.PathLike[str], signature: meta_graph_pb2.SignatureDef) -> dict[str, np.ndarray]:
+    """Makes a batch of one photo for a detector.
 
     Args:
       path: JPEG or PNG file.
-      signature: SignatureDef of a detector, with one input: pixels, uint8 [batch, H, W, 3], or files, [batch].
+      signature: of the served function.
 
     Returns:
-      Dict of the input's alias to its value.
+      {alias: value}.
 
     Raises:
-      UserError: the file cannot be read, or the signature takes something else.
+      UserError: the file cannot be read, or the signature takes something else or is of no detector.
     """
-    if len(signature.inputs) == 1:
-        ((alias, info),) = signature.inputs.items()
-        rank = len(info.tensor_shape.dim)
-        if info.dtype == tf.string.as_datatype_enum and rank == 1:
-            return {alias: np.array([_read(path)], dtype=object)}
-        if info.dtype == tf.uint8.as_datatype_enum and rank == 4:
-            return {alias: read_pixels(path)[np.newaxis]}
-    raise errors.UserError(
-        f"the signature takes {sorted(signature.inputs)}, none of which a photo can fill; choose one that takes uint8 "
-        "pixels [batch, H, W, 3] or the bytes of files [batch]"
-    )
-
-
-def read_pixels(path: str | os.PathLike[str]) -> np.ndarray:
-    """A photo's pixels as a server decodes them: as they are stored, whatever its EXIF data says.
-
-    Args:
-      path: JPEG or PNG file.
-
-    Returns:
-      RGB uint8 [H, W, 3].
-
-    Raises:
-      UserError: the file cannot be read, or is no image.
-    """
-    try:
-        return tf.io.decode_image(_read(path), channels=3, expand_animations=False).numpy()
-    except tf.errors.InvalidArgumentError as error:
-        raise errors.UserError(f"{path} is not a whole JPEG or PNG image; give another file") from error
-
-
-def detect(
-    image: str | os.PathLike[str],
-    server: str,
-    rest: str,
-    model_name: str,
-    signature_name: str = constants.ENCODED_SIGNATURE,
-    least: float = 0.5,
-) -> compare.Comparison:
-    """Finds objects in a photo over both protocols.
-
-    Args:
-      image: JPEG or PNG file.
-      server: "host:port" of gRPC.
-      rest: "http://host:port" of REST.
-      model_name: name of the served model.
-      signature_name: served function to call.
-      least: score; what has less is left out. Default 0.5.
-
-    Returns:
-      Comparison of Detections.
-
-    Raises:
-      UserError: the photo cannot be read, a server does not answer or the model is no detector.
-    """
-    signature = client.signature_grpc(server, model_name, signature_name)
     missing = {constants.BOXES, constants.CLASSES, constants.SCORES, constants.NUM_DETECTIONS} - set(signature.outputs)
     if missing:
         raise errors.UserError(
-            f"signature {signature_name!r} gives {sorted(signature.outputs)}, and lacks {sorted(missing)} of a detector"
+            f"the signature gives {sorted(signature.outputs)}, and lacks {sorted(missing)} of a detector"
         )
-    found = compare.ask_both(image_inputs(image, signature), server, rest, model_name, signature_name)
-    return dataclasses.replace(found, rest=from_outputs(found.rest, least), grpc=from_outputs(found.grpc, least))
-
-
-def table(comparison: compare.Comparison, labels: str | os.PathLike[str] | None = None) -> str:
-    """Writes the detections (by gRPC) with both scores, and both times.
-
-    Args:
-      comparison: of Detections.
-      labels: text file of names, one a line; the first is class 0, the background. Default gives class numbers.
-
-    Returns:
-      Lines of text (str).
-
-    Raises:
-      UserError: a class is beyond the labels.
-    """
-    found = comparison.grpc
-    names = class_names(found.classes, labels)
-    width = max(map(len, [*names, "seconds"]))
-    by_rest = [f"{score:8.6f}" for score in comparison.rest.scores] + ["       -"] * len(names)
-    lines = [f"{'class':{width}}      REST      gRPC     top    left  bottom   right"]
-    lines += [
-        f"{name:{width}}  {other}  {score:8.6f}" + "".join(f"{side:8.1f}" for side in box)
-        for name, other, score, box in zip(names, by_rest, found.scores, found.boxes, strict=False)
-    ]
-    return "\n".join([*lines, f"{'seconds':{width}}  {comparison.rest_seconds:8.3f}  {comparison.grpc_seconds:8.3f}"])
+    return file_inputs.from_photo(path, *file_inputs.single_input(signature))
 
 
 def class_names(classes: Sequence[int], labels: str | os.PathLike[str] | None = None) -> list[str]:
@@ -254,12 +172,3 @@ def _weights(cells, start, end, size):
     inside = (start <= centres) & (centres <= end)
     at = np.clip((centres - start) / max(end - start, 1e-6) * cells - 0.5, 0, cells - 1)
     return inside[:, None] * np.maximum(0, 1 - abs(at[:, None] - np.arange(cells)))
-
-
-def _read(path):
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise errors.UserError(
-            f"image {path} cannot be read ({errors.first_line(error)}); give another file"
-        ) from error

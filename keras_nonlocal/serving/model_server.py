@@ -40,6 +40,7 @@ class ModelServer:
         self.grpc_address = f"{host}:{port}"
         self.rest_url = f"http://{host}:{rest_api_port}"
         self._model_name = model_name
+        self._client = client.Client(self.rest_url, model_name, timeout=_STATUS_SECONDS, retries=0)
         command = [
             program,
             f"--port={port}",
@@ -92,7 +93,7 @@ class ModelServer:
 
     def _available_version(self):
         try:
-            states = client.version_states(self.rest_url, self._model_name, timeout=_STATUS_SECONDS)
+            states = self._client.states()
         except UserError:  # REST opens last, after the model has loaded and gRPC is open
             return None
         return max((version for version, state in states.items() if state == "AVAILABLE"), default=None)
@@ -112,6 +113,7 @@ class ModelServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._client.close()
 
     def __enter__(self):
         return self
