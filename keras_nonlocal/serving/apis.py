@@ -1,9 +1,10 @@
-"""gRPC and TensorFlow Serving's messages, which come with the `serving` extra: all of it is imported from here."""
+"""gRPC, TensorFlow Serving's messages and its JSON parser: what the `serving` extra brings is imported from here."""
 
 from keras_nonlocal import errors
 
 with errors.needs_extra("serving"):
     import grpc
+    import rapidjson
     from tensorflow_serving.apis import (
         get_model_metadata_pb2,
         get_model_status_pb2,
@@ -23,4 +24,5 @@ __all__ = [
     "predict_pb2",
     "prediction_log_pb2",
     "prediction_service_pb2_grpc",
+    "rapidjson",
 ]
