@@ -21,6 +21,7 @@ from keras_nonlocal.serving.local.servable import MAX_RANK, RequestError, select
 MAX_MESSAGE_BYTES = 256 * 2**20
 MAX_EXPANSION_BYTES = 64 * 2**20  # by which a tensor may be larger than its message
 _MESSAGE_LIMIT = 1024  # characters of an error; it travels in a header
+_TENSORFLOW_RANKS = 254  # that a tensor of TensorFlow can have
 _STRING_BYTES = 24  # of a string in a tensor, however short
 _CHUNK = 2**20  # values of an output that are Python objects at a time
 # TensorFlow Serving replies in these fields, not in tensor_content, and clients read them.
@@ -206,12 +207,11 @@ def _read_tensor(position, alias, info, proto):
 
 def _check_size(alias, proto, dtype, message_size):
     # The last value stands for all elements that are not given, so a few bytes can ask for any amount of memory.
-    rank = len(proto.tensor_shape.dim)
-    if rank > MAX_RANK:
-        raise _too_large(alias, f"it has {rank} dimensions, allowed are {MAX_RANK}")
     sizes = [dim.size for dim in proto.tensor_shape.dim]
-    if min(sizes, default=0) < 0:
+    if min(sizes, default=0) < 0 or len(sizes) > _TENSORFLOW_RANKS:
         return  # parsed to an error
+    if len(sizes) > MAX_RANK:
+        raise _too_large(alias, f"it has {len(sizes)} dimensions, allowed are {MAX_RANK}")
     elements = math.prod(sizes)
     size = elements * dtype.size
     if dtype == tf.string:

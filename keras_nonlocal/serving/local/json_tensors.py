@@ -314,7 +314,7 @@ def _to_json(alias, array):
         return _map_leaves(array.tolist(), _encode_base64 if alias.endswith("_bytes") else _decode_text)
     if dtype == tf.float32:
         return _shortest(array).tolist()
-    if dtype in (tf.float64, tf.bool, *_INTEGERS):
+    if dtype in (tf.float64, tf.bool, *_INTEGERS) or not array.size:
         return array.tolist()
     raise _bad(f"Failed to write JSON value for tensor type: {dtype_name(dtype)}")
 
