@@ -322,6 +322,16 @@ class TestHttp:
         monkeypatch.setattr(rest_service._Connection, "timeout", 0.2)
         assert raw(local, self.HEAD + b"Content-Length: 10\r\n\r\n{", half_close=False).startswith(b"HTTP/1.1 408 ")
 
+    def test_body_that_drips(self, local, monkeypatch):
+        monkeypatch.setattr(rest_service, "_READ_SECONDS", 0.3)
+        host, port = local.rest_url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.sendall(self.HEAD + b"Content-Length: 1000\r\n\r\n")
+            for _ in range(6):
+                connection.sendall(b" ")
+                time.sleep(0.1)
+            assert connection.recv(2**16).startswith(b"HTTP/1.1 408 ")
+
     def test_many_at_once(self, local):
         rows = [[[float(i), 0, 0]] for i in range(64)]
 

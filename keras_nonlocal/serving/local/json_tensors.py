@@ -205,26 +205,21 @@ def _check_same_shape(first, other):
 
 
 def _dense(value, dtype):
-    """Converts nested lists of one shape into an array."""
-    shape, level = [], [value]
-    while level and isinstance(level[0], list):
-        shape.append(len(level[0]))
-        if set(map(type, level)) != {list} or set(map(len, level)) != {shape[-1]}:
-            _check_nesting(value, 0, _shape_of_first(value), dtype)
-        if len(shape) > MAX_RANK:
-            raise _bad(f"The list has more than {MAX_RANK} dimensions")
+    """Converts nested lists of one shape, which their first elements tell, into an array."""
+    shape, first = [], value
+    while isinstance(first, list):
+        shape.append(len(first))
+        first = first[0] if first else None
+    if len(shape) > MAX_RANK:
+        raise _bad(f"The list has more than {MAX_RANK} dimensions")
+    level = [value]
+    for size in shape:
+        if set(map(type, level)) != {list} or set(map(len, level)) != {size}:
+            _check_nesting(value, 0, shape, dtype)
         level = list(itertools.chain.from_iterable(level))
     if list in set(map(type, level)):
         _check_nesting(value, 0, shape, dtype)
     return _leaves(level, dtype).reshape(shape)
-
-
-def _shape_of_first(value):
-    shape = []
-    while isinstance(value, list) and len(shape) <= MAX_RANK:
-        shape.append(len(value))
-        value = value[0] if value else None
-    return shape
 
 
 def _check_nesting(value, level, shape, dtype):

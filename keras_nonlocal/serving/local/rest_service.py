@@ -10,6 +10,7 @@ import dataclasses
 import email.utils
 import http.client
 import json
+import math
 import re
 import socketserver
 import threading
@@ -28,7 +29,6 @@ MAX_BODY_BYTES = 64 * 2**20
 MAX_HEAD_BYTES = 2**20  # of the request line and all headers
 _READ_SECONDS = 120.0  # for one whole request
 _SILENCE_SECONDS = 30.0  # between two packets, and between two requests of one connection
-_JSON = "application/json"
 _HTTP_STATUS = {
     "OK": 200,
     "INVALID_ARGUMENT": 400,
@@ -150,6 +150,7 @@ class _Connection(socketserver.StreamRequestHandler):
         """Answers one request; returns whether another may follow."""
         head = _Head()
         try:
+            self._deadline = math.inf
             line = self._read_line(MAX_HEAD_BYTES)
             self._deadline = time.monotonic() + _READ_SECONDS
             with self.server.answering():
@@ -185,6 +186,7 @@ class _Connection(socketserver.StreamRequestHandler):
 
     def _read_line(self, limit):
         line = self.rfile.readline(limit + 1)
+        self._check_deadline()
         if len(line) > limit:
             raise _HttpError(431, f"The request line and headers are larger than {MAX_HEAD_BYTES} bytes")
         if not line.endswith(b"\n"):
@@ -192,14 +194,13 @@ class _Connection(socketserver.StreamRequestHandler):
         return line.decode("latin-1")
 
     def _read_head(self, head, line):
-        words = re.fullmatch(r"(\S*) ([^ ]*) HTTP/([0-9]+)\.([0-9]+)\r?\n", line)
+        words = re.fullmatch(r"(\S*) ([^ ]*) HTTP/([0-9]{1,9})\.([0-9]{1,9})\r?\n", line)
         if not words or int(words[3]) > 1:
             raise _HttpError(400)
         head.method, head.target, head.minor_version = words[1], words[2], int(words[4])
         left, name = MAX_HEAD_BYTES - len(line), None
         while (line := self._read_line(left)).rstrip("\r\n"):
             left -= len(line)
-            self._check_deadline()
             if line[0] in " \t" and name:  # goes on with the header before
                 head.headers[name] += " " + line.strip()
                 continue
@@ -235,14 +236,13 @@ class _Connection(socketserver.StreamRequestHandler):
         body = bytearray()
         while True:
             line = self._read_line(MAX_HEAD_BYTES).rstrip("\r\n")
-            self._check_deadline()
             if line:  # the line end of the chunk before is one of its own
                 size = self._parse_size(line.split(" ")[0], 16, len(body))
                 if not size:
                     break
                 body += self._read(size)
         while self._read_line(MAX_HEAD_BYTES).rstrip("\r\n"):
-            self._check_deadline()
+            pass  # a trailer
         return bytes(body)
 
     def _read(self, length):
@@ -280,7 +280,7 @@ class _Connection(socketserver.StreamRequestHandler):
         while time.monotonic() < deadline and self.rfile.read1(2**20):
             pass
 
-    def _reply(self, head, status, body, content_type=_JSON):
+    def _reply(self, head, status, body, content_type="application/json"):
         lines = [
             f"HTTP/1.1 {status} {http.client.responses.get(status, '')}",
             f"Content-Type: {content_type}",
