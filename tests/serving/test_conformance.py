@@ -13,7 +13,8 @@ import recorded
 import tiny_model
 from recorded import Answer
 
-from keras_nonlocal.serving import model_server, ports
+from keras_nonlocal.errors import UserError
+from keras_nonlocal.serving import client, model_server, ports
 from keras_nonlocal.serving.apis import grpc
 from keras_nonlocal.serving.local.server import LocalServer
 
@@ -78,7 +79,12 @@ def engine(request, base_path):
             running = stack.enter_context(LocalServer(base_path, "tiny"))
             yield connect(running.rest_url, running.grpc_address)
         elif all(ADDRESSES):
-            yield connect(*ADDRESSES)
+            rest, address = ADDRESSES
+            try:
+                client.version_states(f"http://{rest.removeprefix('http://')}", "tiny", timeout=10)
+            except UserError as error:
+                pytest.skip(f"TFS_REST does not serve the model tiny: {error}")
+            yield connect(rest, address)
         else:
             numbers = ports.choose_ports("127.0.0.1", port=0, rest_api_port=0)
             running = stack.enter_context(model_server.ModelServer(PROGRAM, base_path, "tiny", "127.0.0.1", *numbers))
