@@ -1,9 +1,10 @@
-"""gRPC, HTTP and TensorFlow Serving's messages: what comes with the `serving` extra is imported from here."""
+"""gRPC, HTTP, TensorFlow Serving's messages and its JSON parser: what the `serving` extra brings is imported from here."""
 
 from keras_nonlocal import errors
 
 with errors.needs_extra("serving"):
     import grpc
+    import rapidjson
     import urllib3
     from tensorflow_serving.apis import (
         get_model_metadata_pb2,
@@ -24,5 +25,6 @@ __all__ = [
     "predict_pb2",
     "prediction_log_pb2",
     "prediction_service_pb2_grpc",
+    "rapidjson",
     "urllib3",
 ]

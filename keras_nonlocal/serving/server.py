@@ -84,7 +84,7 @@ def _run_local(base_path, model_name, host, port, rest_api_port, received):
         flush=True,
     )
     with LocalServer(base_path, model_name, host, port, rest_api_port) as server:
-        _print_ready(model_name, server.model.get().version, server)
+        _print_ready(model_name, server.model.find(model_name).version, server)
         while not received:
             time.sleep(0.1)
 

@@ -3,6 +3,7 @@
 import contextlib
 import math
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import error_codes_pb2
 
@@ -20,6 +21,7 @@ from keras_nonlocal.serving.local.servable import MAX_RANK, RequestError, select
 MAX_MESSAGE_BYTES = 256 * 2**20
 MAX_EXPANSION_BYTES = 64 * 2**20  # by which a tensor may be larger than its message
 _MESSAGE_LIMIT = 1024  # characters of an error; it travels in a header
+_TENSORFLOW_RANKS = 254  # that a tensor of TensorFlow can have
 _STRING_BYTES = 24  # of a string in a tensor, however short
 _CHUNK = 2**20  # values of an output that are Python objects at a time
 # TensorFlow Serving replies in these fields, not in tensor_content, and clients read them.
@@ -36,7 +38,13 @@ _VALUE_FIELDS = {
     tf.uint64: "uint64_val",
     tf.bool: "bool_val",
     tf.string: "string_val",
+    tf.float16: "half_val",
+    tf.bfloat16: "half_val",
+    tf.complex64: "scomplex_val",
+    tf.complex128: "dcomplex_val",
 }
+# Fields that hold other numbers than the dtype's own: bits, and pairs of parts.
+_VALUES_AS = {tf.float16: np.uint16, tf.bfloat16: np.uint16, tf.complex64: np.float32, tf.complex128: np.float64}
 
 
 def add_services(server, model, log):
@@ -52,12 +60,13 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     def Predict(self, request, context):  # noqa: N802
         with _answer_errors(context, self._log):
-            return _predict(_find(self._model, request), request)
+            return _predict(self._model.find(*_read_spec(request)), request)
 
     def GetModelMetadata(self, request, context):  # noqa: N802
         with _answer_errors(context, self._log):
-            servable = _find(self._model, request)
+            spec = _read_spec(request)
             _check_metadata_fields(request.metadata_field)
+            servable = self._model.find(*spec)
             response = get_model_metadata_pb2.GetModelMetadataResponse()
             _fill_spec(response.model_spec, self._model.name, servable.version)
             response.metadata["signature_def"].Pack(signature_def_map(servable))
@@ -71,10 +80,8 @@ class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
     def GetModelStatus(self, request, context):  # noqa: N802
         with _answer_errors(context, self._log):
-            version = _read_spec(request)
-            if request.model_spec.name != self._model.name:
-                raise RequestError("NOT_FOUND", f"Could not find any versions of model {request.model_spec.name}")
-            return status_response(self._model.statuses(version))
+            name, version, _ = _read_spec(request)  # TensorFlow Serving does not look at the label here
+            return status_response(self._model.find_statuses(name, version))
 
 
 def signature_def_map(servable):
@@ -114,22 +121,11 @@ def _answer_errors(context, log):
 
 
 def _read_spec(request):
-    """Returns the version of a request, or None for the newest."""
+    """Returns name, version (None for the newest) and label of a request."""
     if not request.HasField("model_spec"):
         raise RequestError("INVALID_ARGUMENT", "Missing ModelSpec")
     spec = request.model_spec
-    if spec.version_label:
-        raise RequestError("INVALID_ARGUMENT", f"Unrecognized servable version label: {spec.version_label}")
-    return spec.version.value if spec.HasField("version") else None
-
-
-def _find(model, request):
-    version = _read_spec(request)
-    name = request.model_spec.name
-    if name != model.name:
-        wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
-        raise RequestError("NOT_FOUND", f"Servable not found for request: {wanted}")
-    return model.get(version)
+    return spec.name, spec.version.value if spec.HasField("version") else None, spec.version_label
 
 
 def _fill_spec(spec, name, version, signature_name=""):
@@ -149,14 +145,17 @@ def _check_metadata_fields(fields):
 def _predict(servable, request):
     name = request.model_spec.signature_name or DEFAULT_SIGNATURE
     signature = select_signature(servable, name, "FAILED_PRECONDITION", 'Serving signature key "{}" not found.')
-    _check_aliases(request.inputs, signature.inputs, servable.signature_defs[name])
-    aliases = _output_aliases(request.output_filter, signature.outputs)
-    arrays = signature.run(
-        {
-            alias: _read_tensor(position, alias, spec, request.inputs[alias])
-            for position, (alias, spec) in enumerate(signature.inputs.items())
-        }
-    )
+    signature_def = servable.signature_defs[name]
+    _check_aliases(request.inputs, sorted(signature_def.inputs), signature_def)
+    tensors = {
+        alias: _read_tensor(position, alias, signature_def.inputs[alias], request.inputs[alias])
+        for position, alias in enumerate(sorted(signature_def.inputs))
+    }
+    aliases = _output_aliases(request.output_filter, sorted(signature_def.outputs))
+    if signature is None:
+        node = signature_def.outputs[aliases[0]].name
+        raise RequestError("OUT_OF_RANGE", f"Node '{node}' (type: 'NoOp', num of outputs: 0) does not have output 0")
+    arrays = signature.run(tensors)
     response = predict_pb2.PredictResponse()
     _fill_spec(response.model_spec, request.model_spec.name, servable.version, name)
     for alias in aliases:
@@ -194,11 +193,11 @@ def _output_aliases(output_filter, outputs):
     return output_filter or outputs
 
 
-def _read_tensor(position, alias, spec, proto):
+def _read_tensor(position, alias, info, proto):
     try:
         dtype = tf.as_dtype(proto.dtype)
         if dtype in (tf.resource, tf.variant):  # handles of this process: not for others to make
-            raise wrong_dtype(position, spec.dtype, dtype)
+            raise wrong_dtype(position, tf.as_dtype(info.dtype), dtype)
         message = proto.SerializeToString()
         _check_size(alias, proto, dtype, len(message))
         return tf.io.parse_tensor(message, dtype)  # by the same code as TensorFlow Serving's
@@ -208,12 +207,11 @@ def _read_tensor(position, alias, spec, proto):
 
 def _check_size(alias, proto, dtype, message_size):
     # The last value stands for all elements that are not given, so a few bytes can ask for any amount of memory.
-    rank = len(proto.tensor_shape.dim)
-    if rank > MAX_RANK:
-        raise _too_large(alias, f"it has {rank} dimensions, allowed are {MAX_RANK}")
     sizes = [dim.size for dim in proto.tensor_shape.dim]
-    if min(sizes, default=0) < 0:
+    if min(sizes, default=0) < 0 or len(sizes) > _TENSORFLOW_RANKS:
         return  # parsed to an error
+    if len(sizes) > MAX_RANK:
+        raise _too_large(alias, f"it has {len(sizes)} dimensions, allowed are {MAX_RANK}")
     elements = math.prod(sizes)
     size = elements * dtype.size
     if dtype == tf.string:
@@ -239,6 +237,6 @@ def _write_tensor(proto, array):
         return
     proto.dtype = dtype.as_datatype_enum
     proto.tensor_shape.CopyFrom(tf.TensorShape(array.shape).as_proto())
-    field, values = getattr(proto, _VALUE_FIELDS[dtype]), array.ravel()
+    field, values = getattr(proto, _VALUE_FIELDS[dtype]), array.ravel().view(_VALUES_AS.get(dtype, array.dtype))
     for start in range(0, values.size, _CHUNK):
         field.extend(values[start : start + _CHUNK].tolist())

@@ -3,39 +3,63 @@
 import base64
 import itertools
 import json
-import math
+import re
+from decimal import Decimal
 
 import numpy as np
 import tensorflow as tf
 
+from keras_nonlocal.serving.apis import rapidjson
 from keras_nonlocal.serving.local.servable import MAX_RANK, RequestError, dtype_name, shape_text
 
-_VALUE_TEXT_LIMIT = 256  # characters of a bad value quoted back
+_TEXT_LIMIT = 1024  # characters of a bad value quoted back
+_KEY_LIMIT = 256  # the same of a key
 _CHUNK = 2**16  # numbers that are texts at a time
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_NUMBERS = rapidjson.NM_NAN | rapidjson.NM_NATIVE  # whole numbers of 64 bits, doubles for all others
+# What a JSON integer must fit into for a dtype: what is shorter than 32 bits wraps around, as in TensorFlow Serving.
+_INTEGERS = {
+    tf.int8: tf.int32,
+    tf.int16: tf.int32,
+    tf.uint8: tf.int32,
+    tf.int32: tf.int32,
+    tf.uint32: tf.uint32,
+    tf.int64: tf.int64,
+    tf.uint64: tf.uint64,
+}
+
+
+class _Decoder(rapidjson.Decoder):
+    """TensorFlow Serving's own parser; of a key that comes twice the first counts there."""
+
+    def start_object(self):
+        return []
+
+    def end_object(self, pairs):
+        found = dict(pairs)
+        return found if len(found) == len(pairs) else dict(reversed(pairs))
 
 
 def parse(body):
     """Parses a request body (bytes) into a dict; raises RequestError if it is no JSON object."""
     if not body:
         raise _bad("JSON Parse error: The document is empty")
+    body = body.partition(b"\0")[0]  # the end of a document, wherever it is
+    if body.startswith(_BYTE_ORDER_MARK):
+        body = b" " * len(_BYTE_ORDER_MARK) + body[len(_BYTE_ORDER_MARK) :]
+    text = body.decode("utf-8", "surrogateescape").encode("utf-8", "replace")  # ? for each byte that is not UTF-8
     try:
-        # NaN and Infinity are of a type of their own: a float that is infinite was a number too big.
-        document = json.loads(body.decode("utf-8"), object_pairs_hook=_first_of_each, parse_constant=np.float64)
-    except json.JSONDecodeError as error:
-        raise _bad(f"JSON Parse error: {error.msg}. at offset: {error.pos}") from error
-    except ValueError as error:  # not UTF-8, or a number of thousands of digits
-        raise _bad(f"JSON Parse error: {error}") from error
+        document = _Decoder(number_mode=_NUMBERS)(text)
+    except rapidjson.JSONDecodeError as error:
+        offset, reason = re.fullmatch(r"Parse error at offset (\d+): (.*)", str(error)).groups()
+        raise _bad(f"JSON Parse error: {reason} at offset: {offset}") from error
     except RecursionError as error:
         raise _bad("JSON Parse error: The document is nested too deeply") from error
+    if text != body:
+        raise _bad('JSON Parse error: A string is not UTF-8; send other bytes as {"b64": "..."}')
     if not isinstance(document, dict):
         raise _bad(f"JSON Value: {_text(document)} Is not object")
     return document
-
-
-def _first_of_each(pairs):
-    """Makes an object of its keys and values; of a key that comes twice the first counts, as in TensorFlow Serving."""
-    found = dict(pairs)
-    return found if len(found) == len(pairs) else dict(reversed(pairs))
 
 
 def signature_name(document):
@@ -96,7 +120,8 @@ def write_outputs(arrays, by_row):
     else:
         value = columns
     key = "predictions" if by_row else "outputs"
-    return f'{{\n    "{key}": {json.dumps(value)}\n}}'.encode()
+    # A string that is not UTF-8 goes out as it is: TensorFlow Serving's clients meet such bytes too.
+    return f'{{\n    "{key}": {json.dumps(value, ensure_ascii=False)}\n}}'.encode("utf-8", "surrogateescape")
 
 
 def _read_instances(document, specs):
@@ -105,37 +130,48 @@ def _read_instances(document, specs):
         raise _bad(f"JSON Value: {_text(document)} Expecting 'instances' to be an list/array")
     if not rows:
         raise _bad(f"JSON Value: {_text(document)} No values in 'instances' array")
-    if _is_named(rows[0]):
-        return _read_named_rows(rows, specs)
-    if len(specs) > 1:
+    named = _is_named(rows[0])
+    if len(specs) > 1 and not named:
         raise _bad(
             "instances is a plain list, but expecting list of objects as multiple input tensors required as "
             "per tensorinfo_map"
         )
-    for position, row in enumerate(rows):
-        if _is_named(row):
-            raise _bad(f"Expecting value/list but got object at item {position} of input list")
-    ((alias, spec),) = specs.items()
-    return {alias: _stack(rows, spec.dtype)}
+    try:
+        if not named:
+            ((alias, spec),) = specs.items()
+            return {alias: _dense(rows, spec.dtype)}
+        if all(map(_is_named, rows)) and set(map(len, rows)) == {len(specs)}:
+            return {alias: _dense([row[alias] for row in rows], spec.dtype) for alias, spec in specs.items()}
+    except (RequestError, KeyError):
+        pass
+    raise _first_fault(rows, named, specs)
 
 
-def _read_named_rows(rows, specs):
+def _first_fault(rows, named, specs):
+    """Returns the error of rows that do not make tensors: row by row, which is too slow for those that do."""
+    shapes = {}
     for position, row in enumerate(rows):
-        if not _is_named(row):
-            raise _bad(f"Expecting object but got list at item {position} of input list")
-        for key in row:
-            if key not in specs:
-                key = key[:_VALUE_TEXT_LIMIT]
-                raise _bad(
-                    f"Failed to process element: {position} key: {key} of 'instances' list. "
-                    f"Error: INVALID_ARGUMENT: JSON object: does not have named input: {key}"
+        if _is_named(row) != named:
+            expected, found = ("object", "list") if named else ("value/list", "object")
+            return _bad(f"Expecting {expected} but got {found} at item {position} of input list")
+        for key, value in row.items() if named else [(next(iter(specs)), row)]:
+            try:
+                if key not in specs:
+                    raise _bad(f"JSON object: does not have named input: {key[:_KEY_LIMIT]}")
+                shape = _dense(value, specs[key].dtype).shape
+                _check_same_shape(shapes.setdefault(key, shape), shape)
+            except RequestError as error:
+                where = f" key: {key[:_KEY_LIMIT]}" if named else ""
+                return _bad(
+                    f"Failed to process element: {position}{where} of 'instances' list. "
+                    f"Error: {error.code}: {error.message}"
                 )
-        if len(row) < len(specs):
-            raise _bad(
+        if named and row.keys() != specs.keys():
+            return _bad(
                 f"Failed to process element: {position} of 'instances' list. JSON object: {_text(row)} "
                 f"keys must be equal to: {','.join(specs)}"
             )
-    return {alias: _stack([row[alias] for row in rows], spec.dtype, f" key: {alias}") for alias, spec in specs.items()}
+    return _bad(f"The instances have more than {MAX_RANK - 1} dimensions")
 
 
 def _read_columns(value, specs):
@@ -161,26 +197,6 @@ def _is_base64(value):
     return len(value) == 1 and isinstance(value.get("b64"), str)
 
 
-def _stack(rows, dtype, key_text=""):
-    """Makes one tensor of all rows at once; looks for the row to blame only if that fails."""
-    try:
-        return _dense(rows, dtype)
-    except RequestError:
-        first = None
-        for position, row in enumerate(rows):
-            try:
-                array = _dense(row, dtype)
-                first = array if first is None else first
-                _check_same_shape(first.shape, array.shape)
-            except RequestError as error:
-                raise RequestError(
-                    error.code,
-                    f"Failed to process element: {position}{key_text} of 'instances' list. "
-                    f"Error: {error.code}: {error.message}",
-                ) from error
-        raise
-
-
 def _check_same_shape(first, other):
     if np.prod(first) != np.prod(other):
         raise _bad(f"Expecting tensor size: {np.prod(first, dtype=int)} but got: {np.prod(other, dtype=int)}")
@@ -189,47 +205,65 @@ def _check_same_shape(first, other):
 
 
 def _dense(value, dtype):
-    """Converts nested lists of one shape into an array."""
-    shape, level = [], [value]
-    while level and isinstance(level[0], list):
-        for item in level if set(map(type, level)) != {list} else ():
-            if not isinstance(item, list):
-                raise _bad(
-                    f"JSON Value: {_text(item)} found at incorrect level: {len(shape) + 1} in the JSON DOM. "
-                    "Expected at a deeper level"
-                )
-        for size in set(map(len, level)) - {len(level[0])}:
-            raise _bad(
-                f"Encountered list at unexpected size: {size} at level: {len(shape)} expected size: {len(level[0])}"
-            )
-        shape.append(len(level[0]))
-        if len(shape) > MAX_RANK:
-            raise _bad(f"Encountered list at unexpected level: {len(shape)} expected < {MAX_RANK}")
+    """Converts nested lists of one shape, which their first elements tell, into an array."""
+    shape, first = [], value
+    while isinstance(first, list):
+        shape.append(len(first))
+        first = first[0] if first else None
+    if len(shape) > MAX_RANK:
+        raise _bad(f"The list has more than {MAX_RANK} dimensions")
+    level = [value]
+    for size in shape:
+        if set(map(type, level)) != {list} or set(map(len, level)) != {size}:
+            _check_nesting(value, 0, shape, dtype)
         level = list(itertools.chain.from_iterable(level))
     if list in set(map(type, level)):
-        raise _bad(f"Encountered list at unexpected level: {len(shape)} expected < {len(shape)}")
+        _check_nesting(value, 0, shape, dtype)
     return _leaves(level, dtype).reshape(shape)
 
 
+def _check_nesting(value, level, shape, dtype):
+    """Raises the error of the first value, in the order they are written, that does not fit into the shape."""
+    if not isinstance(value, list):
+        if level != len(shape):
+            raise _bad(
+                f"JSON Value: {_text(value)} found at incorrect level: {level + 1} in the JSON DOM. "
+                f"Expected at level: {len(shape)}"
+            )
+        _leaves([value], dtype)
+    elif level >= len(shape):
+        raise _bad(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
+    elif len(value) != shape[level]:
+        raise _bad(f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}")
+    else:
+        for item in value:
+            _check_nesting(item, level + 1, shape, dtype)
+
+
 def _leaves(values, dtype):
-    """Converts a flat list of JSON values into a flat array, with no silent change of type or range."""
+    """Converts a flat list of JSON values into a flat array."""
     if dtype == tf.string:
         array = np.empty(len(values), dtype=object)
         array[:] = [_read_bytes(value) for value in values]
         return array
+    if dtype in _INTEGERS:
+        limits = _INTEGERS[dtype]
+        _check_types(values, (int,), dtype)
+        if not limits.min <= min(values, default=0) <= max(values, default=0) <= limits.max:
+            raise _type_error(next(value for value in values if not limits.min <= value <= limits.max), dtype)
+        return np.array(values, dtype=limits.as_numpy_dtype).astype(dtype.as_numpy_dtype)
     if dtype == tf.bool:
         _check_types(values, (bool,), dtype)
-    elif dtype.is_integer and not dtype.is_quantized:
-        _check_types(values, (int,), dtype)
-        for value in (min(values, default=0), max(values, default=0)):
-            if not dtype.min <= value <= dtype.max:
-                raise _type_error(value, dtype)
-    elif dtype in (tf.float32, tf.float64):
-        _check_types(values, (int, float, np.float64), dtype)
-        return _read_floats(values, dtype)
-    else:
+        return np.array(values, dtype=bool)
+    if dtype in (tf.float32, tf.float64):
+        _check_types(values, (int, float), dtype)
+        with np.errstate(over="ignore"):  # 1e39 is infinite
+            return np.array(values, dtype=np.float64).astype(dtype.as_numpy_dtype)
+    if values and isinstance(values[0], dict):
+        raise _type_error(values[0], dtype)
+    if values:
         raise RequestError(
-            "UNIMPLEMENTED", f"Conversion of JSON Value: {_text(values[:1])} to type: {dtype_name(dtype)}"
+            "UNIMPLEMENTED", f"Conversion of JSON Value: {_text(values[0])} to type: {dtype_name(dtype)}"
         )
     return np.array(values, dtype=dtype.as_numpy_dtype)
 
@@ -240,34 +274,20 @@ def _check_types(values, allowed, dtype):
         raise _type_error(next(value for value in values if type(value) not in allowed), dtype)
 
 
-def _read_floats(values, dtype):
-    with np.errstate(over="ignore"):
-        try:
-            wide = np.array(values, dtype=np.float64)
-            array = wide.astype(dtype.as_numpy_dtype)
-        except OverflowError:
-            raise _lossy(max(values, key=abs), dtype) from None
-    if np.isinf(wide).any() and any(type(value) is float and math.isinf(value) for value in values):
-        raise _bad("JSON Parse error: Number too big to be stored in double.")
-    overflown = np.isinf(array) & np.isfinite(wide)
-    if overflown.any():
-        raise _lossy(values[int(np.argmax(overflown))], dtype)
-    return array
-
-
 def _read_bytes(value):
     if isinstance(value, str):
-        try:
-            return value.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise _bad(f"JSON Value: {_text(value)} is not valid Unicode") from error
+        return value.encode("utf-8")
     if not isinstance(value, dict):
         raise _type_error(value, tf.string)
     if not _is_base64(value):
         raise _bad(f"JSON Value: {_text(value)} not formatted correctly for base64 data")
+    text = "".join(value["b64"].split())
+    bare = text.rstrip("=")
+    padded = bare + "=" * (-len(bare) % 4)
     try:
-        text = "".join(value["b64"].split())
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        if text not in (bare, padded):
+            raise ValueError("wrong padding")
+        return base64.b64decode(padded, validate=True)
     except ValueError as error:
         raise _bad("Unable to base64 decode") from error
 
@@ -289,7 +309,7 @@ def _to_json(alias, array):
         return _map_leaves(array.tolist(), _encode_base64 if alias.endswith("_bytes") else _decode_text)
     if dtype == tf.float32:
         return _shortest(array).tolist()
-    if dtype == tf.float64 or dtype == tf.bool or (dtype.is_integer and not dtype.is_quantized):
+    if dtype in (tf.float64, tf.bool, *_INTEGERS) or not array.size:
         return array.tolist()
     raise _bad(f"Failed to write JSON value for tensor type: {dtype_name(dtype)}")
 
@@ -314,7 +334,7 @@ def _encode_base64(value):
 
 
 def _decode_text(value):
-    return value.decode("utf-8", errors="replace")
+    return value.decode("utf-8", errors="surrogateescape")
 
 
 def _bad(message):
@@ -328,12 +348,19 @@ def _type_error(value, dtype):
     return _bad(f"JSON Value: {_text(value)} Type: {kind} is not of expected type: {dtype_name(dtype)}")
 
 
-def _lossy(value, dtype):
-    return _bad(f"Cannot convert JSON value: {_text(value)} to {dtype_name(dtype)} without loss of precision.")
-
-
 def _text(value):
-    """Writes the start of a value, without writing out all of a large one first."""
-    chunks = itertools.islice(json.JSONEncoder().iterencode(value), _VALUE_TEXT_LIMIT)
-    text = "".join(chunk[:_VALUE_TEXT_LIMIT] for chunk in chunks)
-    return text if len(text) < _VALUE_TEXT_LIMIT else text[:_VALUE_TEXT_LIMIT] + "..."
+    """Writes the start of a value as TensorFlow Serving's library does."""
+    text = rapidjson.dumps(
+        value, indent=4, write_mode=rapidjson.WM_SINGLE_LINE_ARRAY, ensure_ascii=False, number_mode=_NUMBERS
+    )
+    text = text if len(text) <= _TEXT_LIMIT else text[:_TEXT_LIMIT] + "..."
+    return re.sub(r"(?<![\w.])-?\d+(\.\d+)?e[+-]\d+", _positional, text)
+
+
+def _positional(match):
+    """Writes out a number that has an exponent in Python, but none in that library: from 1e-6 to below 1e21."""
+    number = Decimal(match[0])
+    if not Decimal("1e-6") <= abs(number) < Decimal("1e21"):
+        return match[0].replace("e+", "e")
+    text = f"{number:f}"
+    return text if "." in text else f"{text}.0"

@@ -1,12 +1,21 @@
-"""TensorFlow Serving's REST interface over the standard library's HTTP server."""
+"""TensorFlow Serving's REST interface, over sockets.
+
+It reads HTTP as TensorFlow Serving's libevent does, which takes more than libraries that go by the book (two lengths,
+no Host, a header of 100 kB) and less (no space or é in a path, no header without a colon): a client that was tested
+with one of those could fail with the real server.
+"""
 
 import contextlib
-import http.server
+import dataclasses
+import email.utils
+import http.client
 import json
+import math
 import re
 import socketserver
 import threading
 import time
+import urllib.parse
 import zlib
 
 from google.protobuf import json_format
@@ -17,7 +26,8 @@ from keras_nonlocal.serving.local.grpc_service import signature_def_map, status_
 from keras_nonlocal.serving.local.servable import RequestError, select_signature
 
 MAX_BODY_BYTES = 64 * 2**20
-_READ_SECONDS = 120.0  # for one whole request body
+MAX_HEAD_BYTES = 2**20  # of the request line and all headers
+_READ_SECONDS = 120.0  # for one whole request
 _SILENCE_SECONDS = 30.0  # between two packets, and between two requests of one connection
 _HTTP_STATUS = {
     "OK": 200,
@@ -38,24 +48,34 @@ _HTTP_STATUS = {
     "UNAVAILABLE": 503,
     "DEADLINE_EXCEEDED": 504,
 }
-_ROUTE = re.compile(
-    r"/v1/models(?:/(?P<name>[^/:]+)(?:/versions/(?P<version>[0-9]{1,18})|/labels/(?P<label>[^/:]+))?"
-    r"(?:(?P<metadata>/metadata)|:(?P<verb>predict|classify|regress))?)?"
+_METHODS = {"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"}
+_METHODS_WITH_BODY = {"POST", "PUT", "PATCH"}
+_PATH_CHARACTER = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})"
+# A URL, or its part from the path on; path, query and fragment are what counts.
+_TARGET = re.compile(
+    rf"(?:[A-Za-z][A-Za-z0-9+.-]*:)?(?://[^/?#]*)?"
+    rf"({_PATH_CHARACTER}*(?:\?(?:{_PATH_CHARACTER}|\?)*)?(?:#(?:{_PATH_CHARACTER}|\?)*)?)"
 )
+_WHICH = r"(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
+_ROUTES = {
+    "GET": re.compile(rf"(?i:/v1/models(?:/(?P<name>[^/:]+))?{_WHICH}(?:/(?P<part>metadata))?)"),
+    "POST": re.compile(rf"(?i:/v1/models/(?P<name>[^/:]+){_WHICH}:(?P<verb>predict|classify|regress))"),
+}
 
 
 class _HttpError(Exception):
-    """The request cannot even be read; the connection closes after the reply."""
+    """The request cannot be read further; the connection closes after the reply."""
 
-    def __init__(self, status, message):
+    def __init__(self, status, message=None):
         super().__init__(message)
         self.status = status
-        self.message = message
+        self.message = message  # as JSON; None for libevent's page
 
 
-class RestServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
+class RestServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
     """Answers REST requests for one servable.Model, a thread for each connection."""
 
+    allow_reuse_address = True
     daemon_threads = True
     request_queue_size = 128
 
@@ -64,7 +84,7 @@ class RestServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
 
         `model` is to be set before serve_forever.
         """
-        super().__init__((host, port), _Handler, bind_and_activate=False)
+        super().__init__((host, port), _Connection, bind_and_activate=False)
         self.model = None
         self.log = log
         self.max_body_bytes = max_body_bytes
@@ -72,8 +92,7 @@ class RestServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self._busy = 0
         self._idle = threading.Condition()
         try:
-            # Not HTTPServer's own, which asks the name service for the host's full name.
-            socketserver.TCPServer.server_bind(self)
+            self.server_bind()
         except OSError:
             self.server_close()
             raise
@@ -102,159 +121,217 @@ class RestServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
         """Leaves clients that went away unmentioned: no fault of ours."""
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server_version = "keras_nonlocal"
-    sys_version = ""
+@dataclasses.dataclass
+class _Head:
+    """A request line and headers; of a header that comes twice the first counts."""
+
+    method: str = "GET"
+    target: str = ""
+    minor_version: int = 1
+    headers: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def keeps_open(self):
+        asked = self.headers.get("connection", "").lower()
+        return asked == "keep-alive" if self.minor_version == 0 else asked != "close"
+
+
+class _Connection(socketserver.StreamRequestHandler):
     timeout = _SILENCE_SECONDS
     wbufsize = -1  # head and body in one packet
     disable_nagle_algorithm = True
 
-    def do_GET(self):  # noqa: N802
-        with self.server.answering():
-            self._answer()
+    def handle(self):
+        with contextlib.suppress(OSError):  # the client went away or fell silent
+            while self._answer_one():
+                pass
 
-    do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = do_GET  # noqa: N815
-
-    def _answer(self):
+    def _answer_one(self):
+        """Answers one request; returns whether another may follow."""
+        head = _Head()
         try:
-            body = self._read_body()
-            if self.command == "OPTIONS":
-                self._reply(200 if "Origin" in self.headers else 400, b"")
-            elif not self.path.startswith("/v1/models"):
-                self._reply(404, b"<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD></HTML>\n", "text/html")
-            else:
-                self._reply(200, self._route(body))
-        except RequestError as error:
-            self._reply_error(_HTTP_STATUS[error.code], error.message)
+            self._deadline = math.inf
+            line = self._read_line(MAX_HEAD_BYTES)
+            self._deadline = time.monotonic() + _READ_SECONDS
+            with self.server.answering():
+                self._read_head(head, line)
+                body = self._read_body(head)
+                self._answer(head, body)
+                return head.keeps_open and not self.server.is_stopping
         except _HttpError as error:
-            self.close_connection = True
-            self._reply_error(error.status, error.message)
-            self._drain()
-        except OSError:
-            self.close_connection = True  # the client went away
+            self._refuse(head, error)
+            return False
+
+    def _answer(self, head, body):
+        if head.method not in _METHODS:
+            raise _HttpError(501)
+        target = _TARGET.fullmatch(head.target)
+        if not target:
+            raise _HttpError(400)
+        path = target[1] or "/"
+        if not path.lower().startswith("/v1/"):
+            raise _HttpError(404)
+        if head.method == "OPTIONS":
+            is_page = re.search("https?://", head.headers.get("origin", ""))
+            self._reply(head, 200 if is_page else 400, b"", "text/html; charset=ISO-8859-1")
+            return
+        try:
+            status, reply = 200, _route(self.server.model, head.method, path, body)
+        except RequestError as error:
+            status, reply = _HTTP_STATUS[error.code], _error_json(error.message)
         except Exception as error:  # A fault of ours is an answer too, never a dead connection.
             self.server.log(f"error: {type(error).__name__}: {error}")
-            self._reply_error(500, f"{type(error).__name__} in the server")
+            status, reply = 500, _error_json(f"{type(error).__name__} in the server")
+        self._reply(head, status, reply)
 
-    def _route(self, body):
-        """Returns the reply body (bytes)."""
-        match = _ROUTE.fullmatch(self.path.split("?")[0])
-        is_get = self.command == "GET"
-        if not match or self.command not in ("GET", "POST") or is_get == bool(match["verb"]):
-            raise RequestError("INVALID_ARGUMENT", f"Malformed request: {self.command} {self.path[:1024]}")
-        if not match["name"]:
-            raise RequestError("INVALID_ARGUMENT", "Missing model name in request.")
-        if match["label"]:
-            raise RequestError("INVALID_ARGUMENT", f"Unrecognized servable version label: {match['label']}")
-        version = int(match["version"]) if match["version"] else None
-        if is_get and not match["metadata"]:
-            return self._status(match["name"], version)
-        servable = self._find(match["name"], version)
-        if is_get:
-            return _metadata(match["name"], servable)
-        if match["verb"] != "predict":
-            raise RequestError(
-                "INVALID_ARGUMENT",
-                f"No {match['verb']} inputs found in SignatureDef: the signatures of this model answer :predict",
-            )
-        return _predict(servable, body)
+    def _read_line(self, limit):
+        line = self.rfile.readline(limit + 1)
+        self._check_deadline()
+        if len(line) > limit:
+            raise _HttpError(431, f"The request line and headers are larger than {MAX_HEAD_BYTES} bytes")
+        if not line.endswith(b"\n"):
+            raise ConnectionError("the client went away")
+        return line.decode("latin-1")
 
-    def _find(self, name, version):
-        if name != self.server.model.name:
-            wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
-            raise RequestError("NOT_FOUND", f"Servable not found for request: {wanted}")
-        return self.server.model.get(version)
+    def _read_head(self, head, line):
+        words = re.fullmatch(r"(\S*) ([^ ]*) HTTP/([0-9]{1,9})\.([0-9]{1,9})\r?\n", line)
+        if not words or int(words[3]) > 1:
+            raise _HttpError(400)
+        head.method, head.target, head.minor_version = words[1], words[2], int(words[4])
+        left, name = MAX_HEAD_BYTES - len(line), None
+        while (line := self._read_line(left)).rstrip("\r\n"):
+            left -= len(line)
+            if line[0] in " \t" and name:  # goes on with the header before
+                head.headers[name] += " " + line.strip()
+                continue
+            name, colon, value = line.partition(":")
+            if not colon or line[0] in " \t":
+                raise _HttpError(400)
+            name = name.lower()
+            head.headers.setdefault(name, value.strip())
 
-    def _status(self, name, version):
-        if name != self.server.model.name:
-            raise RequestError("NOT_FOUND", f"Could not find any versions of model {name}")
-        return _proto_json(status_response(self.server.model.statuses(version)))
+    def _read_body(self, head):
+        if head.method not in _METHODS_WITH_BODY:
+            return b""
+        is_chunked = head.headers.get("transfer-encoding", "").lower() == "chunked"
+        length = 0 if is_chunked else self._parse_size(head.headers.get("content-length", "0"), 10)
+        expected = head.headers.get("expect", "").lower() if length or is_chunked else ""
+        if expected not in ("", "100-continue"):
+            raise _HttpError(417)
+        if expected:
+            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.wfile.flush()
+        body = self._read_chunks() if is_chunked else self._read(length)
+        # Any other coding is not looked at: such a body is no JSON.
+        return _gunzip(body, self.server.max_body_bytes) if "gzip" in head.headers.get("content-encoding", "") else body
 
-    def _read_body(self):
-        length = self._body_length()
-        encoding = self.headers.get("Content-Encoding", "identity").lower()
-        if encoding not in ("identity", "gzip"):
-            raise _HttpError(415, f"Content-Encoding {encoding[:64]} is not supported; send gzip or none")
-        body = self._read(length)
-        return body if encoding == "identity" else _gunzip(body, self.server.max_body_bytes)
-
-    def _body_length(self):
-        if "Transfer-Encoding" in self.headers:
-            raise _HttpError(411, "Transfer-Encoding is not supported; send the body whole, with a Content-Length")
-        lengths = set(self.headers.get_all("Content-Length", ["0"]))
-        text = lengths.pop()
-        if lengths or not re.fullmatch("[0-9]{1,18}", text):
-            raise _HttpError(400, f"Malformed Content-Length: {text[:64]!r} is not one number of bytes")
-        if int(text) > self.server.max_body_bytes:
+    def _parse_size(self, text, base, already=0):
+        if not re.fullmatch(r"\+?[0-9A-Fa-f]+" if base == 16 else r"\+?[0-9]+", text):
+            raise _HttpError(400)
+        if len(text) > 20 or already + int(text, base) > self.server.max_body_bytes:
             raise _too_large(self.server.max_body_bytes)
-        return int(text)
+        return int(text, base)
+
+    def _read_chunks(self):
+        body = bytearray()
+        while True:
+            line = self._read_line(MAX_HEAD_BYTES).rstrip("\r\n")
+            if line:  # the line end of the chunk before is one of its own
+                size = self._parse_size(line.split(" ")[0], 16, len(body))
+                if not size:
+                    break
+                body += self._read(size)
+        while self._read_line(MAX_HEAD_BYTES).rstrip("\r\n"):
+            pass  # a trailer
+        return bytes(body)
 
     def _read(self, length):
         chunks = []
-        deadline = time.monotonic() + _READ_SECONDS
         while length:
             try:
                 chunk = self.rfile.read1(min(length, 2**20))
             except TimeoutError:
-                chunk = None
-            if chunk is None or time.monotonic() > deadline:
-                raise _HttpError(408, "The request body did not arrive in time")
+                raise _timed_out() from None
+            self._check_deadline()
             if not chunk:
                 raise ConnectionError("the client went away")
             chunks.append(chunk)
             length -= len(chunk)
         return b"".join(chunks)
 
-    def handle_expect_100(self):
-        """Refuses a body that is too large before the client sends it."""
-        try:
-            self._body_length()
-        except _HttpError as error:
-            self.close_connection = True
-            self._reply_error(error.status, error.message)
-            return False
-        return super().handle_expect_100()
+    def _check_deadline(self):
+        if time.monotonic() > self._deadline:
+            raise _timed_out()
 
-    def _drain(self):
-        """Reads on for a while: closing on unread data would reset the connection and lose the reply."""
-        with contextlib.suppress(OSError):
-            self.wfile.flush()
-            self.connection.settimeout(1.0)
-            deadline = time.monotonic() + 10.0
-            while time.monotonic() < deadline and self.rfile.read1(2**20):
-                pass
+    def _refuse(self, head, error):
+        head.headers["connection"] = "close"
+        if error.message is None:
+            reason = http.client.responses[error.status]
+            page = (
+                f"<HTML><HEAD>\n<TITLE>{error.status} {reason}</TITLE>\n</HEAD><BODY>\n<H1>{reason}</H1>\n"
+                "</BODY></HTML>\n"
+            )
+            self._reply(head, error.status, page.encode(), "text/html")
+        else:
+            self._reply(head, error.status, _error_json(error.message))
+        # Closing on unread data would reset the connection and lose the reply: read on for a while.
+        self.connection.settimeout(1.0)
+        deadline = time.monotonic() + 10.0
+        while time.monotonic() < deadline and self.rfile.read1(2**20):
+            pass
 
-    def _reply_error(self, status, message):
-        self._reply(status, json.dumps({"error": message}, indent=4).encode())
-
-    def _reply(self, status, body, content_type="application/json"):
-        if self.server.is_stopping:
-            self.close_connection = True
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def send_error(self, code, message=None, explain=None):
-        """Answers what the standard library refuses, a malformed request line for one, in JSON too."""
-        self.close_connection = True
-        self._reply_error(int(code), str(message or explain or "Malformed request"))
-
-    def log_message(self, *args):
-        """Keeps no access log."""
+    def _reply(self, head, status, body, content_type="application/json"):
+        lines = [
+            f"HTTP/1.1 {status} {http.client.responses.get(status, '')}",
+            f"Content-Type: {content_type}",
+            f"Date: {email.utils.formatdate(usegmt=True)}",
+            f"Content-Length: {len(body)}",
+        ]
+        if not head.keeps_open or self.server.is_stopping:
+            lines.append("Connection: close")
+        elif head.minor_version == 0:
+            lines.append("Connection: keep-alive")
+        self.wfile.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        self.wfile.write(body)  # for HEAD too, as libevent
+        self.wfile.flush()
 
 
-def _predict(servable, body):
+def _route(model, method, path, body):
+    """Returns the reply to a request (bytes)."""
+    malformed = RequestError("INVALID_ARGUMENT", f"Malformed request: {method} {path}")
+    match = _ROUTES[method].fullmatch(path) if method in _ROUTES else None
+    if not match:
+        raise malformed
+    digits = (match["version"] or "").lstrip("0")
+    if len(digits) > 19 or int(digits or 0) >= 2**63:
+        raise RequestError("INVALID_ARGUMENT", "")
+    version = int(digits or 0) if match["version"] else None
+    name = urllib.parse.unquote(match["name"] or "", errors="surrogateescape")
+    label = match["label"] and urllib.parse.unquote(match["label"], errors="surrogateescape")
+    if method == "POST":
+        if match["verb"] == "predict":
+            return _predict(model, name, version, label, body)
+        if match["verb"].islower():
+            raise RequestError("UNIMPLEMENTED", "The local server answers :predict only")
+        raise malformed
+    if not name:
+        raise RequestError("INVALID_ARGUMENT", "Missing model name in request.")
+    if match["part"] == "metadata":
+        return _metadata(name, model.find(name, version, label))
+    return _proto_json(status_response(model.find_statuses(name, version)))
+
+
+def _predict(model, name, version, label, body):
     document = json_tensors.parse(body)
-    name = json_tensors.signature_name(document) or DEFAULT_SIGNATURE
+    signature_name = json_tensors.signature_name(document)
     signature = select_signature(
-        servable, name, "INVALID_ARGUMENT", 'Serving signature name: "{}" not found in signature def'
+        model.find(name, version, label),
+        signature_name or DEFAULT_SIGNATURE,
+        "INVALID_ARGUMENT",
+        'Serving signature name: "{}" not found in signature def',
     )
+    if signature is None or not signature.inputs:
+        raise RequestError("INVALID_ARGUMENT", f"Failed to get input map for signature: {signature_name or 'DEFAULT'}")
     tensors, by_row = json_tensors.read_inputs(document, signature.inputs)
     return json_tensors.write_outputs(signature.run(tensors), by_row)
 
@@ -273,17 +350,27 @@ def _proto_json(message):
     ).encode()
 
 
+def _error_json(message):
+    """Writes an error; none at all for an empty message, as TensorFlow Serving."""
+    if not message:
+        return b""
+    return json.dumps({"error": message}, indent=4, ensure_ascii=False).encode("utf-8", "surrogateescape")
+
+
 def _gunzip(body, limit):
+    """Unpacks a body; what is broken, cut or followed by anything is empty, as in TensorFlow Serving."""
     decoder = zlib.decompressobj(wbits=31)
     try:
         plain = decoder.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise _HttpError(400, f"The gzip body is broken: {error}") from error
+    except zlib.error:
+        return b""
     if len(plain) > limit:
         raise _too_large(limit)
-    if not decoder.eof:
-        raise _HttpError(400, "The gzip body is broken: it ends early")
-    return plain
+    return plain if decoder.eof and not decoder.unused_data else b""
+
+
+def _timed_out():
+    return _HttpError(408, "The request did not arrive in time")
 
 
 def _too_large(limit):

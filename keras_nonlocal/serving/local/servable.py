@@ -30,8 +30,8 @@ class RequestError(Exception):
 
 
 def dtype_name(dtype):
-    """Names a dtype as TensorFlow's C++ does: float and double, not float32 and float64."""
-    return {tf.float32: "float", tf.float64: "double"}.get(dtype, dtype.name)
+    """Names a dtype as TensorFlow's C++ does: half, float and double, not float16, float32 and float64."""
+    return {tf.float16: "half", tf.float32: "float", tf.float64: "double"}.get(dtype, dtype.name)
 
 
 def shape_text(shape):
@@ -217,31 +217,38 @@ class Model:
             del current
             gc.collect()  # the old variables sit in reference cycles
 
-    def get(self, version=None):
-        """Returns the servable of a version (int), or the newest.
+    def find(self, name, version=None, label=None):
+        """Returns the servable that a request names, of a version (int) or the newest.
 
         Raises:
-          RequestError: that version is not loaded.
+          RequestError: the model has another name, that version is not loaded, or a label is given: none is known.
         """
+        if not name:
+            raise RequestError("INVALID_ARGUMENT", "ModelSpec has no name specified.")
+        if label:
+            raise RequestError("INVALID_ARGUMENT", f"Unrecognized servable version label: {label}")
         current = self._current
-        if version is not None and version != current.version:
-            raise RequestError("NOT_FOUND", f"Servable not found for request: Specific({self.name}, {version})")
+        if name != self.name or version not in (None, current.version):
+            wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+            raise RequestError("NOT_FOUND", f"Servable not found for request: {wanted}")
         return current
 
-    def statuses(self, version=None):
-        """Returns the statuses of all versions seen, newest first, or of one.
+    def find_statuses(self, name, version=None):
+        """Returns the statuses that a request names, newest first.
 
         Raises:
-          RequestError: that version was never seen.
+          RequestError: the model has another name, or that version was never seen.
         """
+        found = [status for status in self.statuses() if name == self.name and version in (None, status.version)]
+        if not found:
+            what = "any versions" if version is None else f"version {version}"
+            raise RequestError("NOT_FOUND", f"Could not find {what} of model {name}")
+        return found
+
+    def statuses(self):
+        """Returns the statuses of all versions seen, newest first."""
         with self._lock:
-            statuses = sorted(self._statuses.values(), key=lambda status: -status.version)
-        if version is None:
-            return statuses
-        chosen = [status for status in statuses if status.version == version]
-        if not chosen:
-            raise RequestError("NOT_FOUND", f"Could not find version {version} of model {self.name}")
-        return chosen
+            return sorted(self._statuses.values(), key=lambda status: -status.version)
 
     def _set(self, status):
         with self._lock:
@@ -255,10 +262,7 @@ def _fingerprint(path):
 
 
 def select_signature(servable, name, missing_code, missing_text):
-    """Returns the named signature, or the default for an empty name; raises RequestError if there is none to run."""
-    name = name or constants.DEFAULT_SIGNATURE
+    """Returns the named signature, None if it is no function; raises RequestError if there is none of that name."""
     if name not in servable.signature_defs:
         raise RequestError(missing_code, missing_text.format(name))
-    if name not in servable.signatures or not servable.signatures[name].inputs:
-        raise RequestError("INVALID_ARGUMENT", f"Failed to get input map for signature: {name}")
-    return servable.signatures[name]
+    return servable.signatures.get(name)
