@@ -1,4 +1,4 @@
-"""gRPC, HTTP, TensorFlow Serving's messages and its JSON parser: what the `serving` extra brings is imported from here."""
+"""gRPC, HTTP, TensorFlow Serving's messages and its JSON parser: what the `serving` extra brings comes from here."""
 
 from keras_nonlocal import errors
 

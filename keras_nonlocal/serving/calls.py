@@ -54,7 +54,8 @@ def pick(signatures: get_model_metadata_pb2.SignatureDefMap, name: str) -> meta_
 
 
 def refused(address: str, code: str, text: str) -> UserError:
-    """The server answered, with an error."""
+    """The server answered, with an error, whose lines become one."""
+    text = " ".join(text.split())
     if "Servable not found" in text or "Could not find" in text:
         return UserError(f"the server at {address} does not have this model or version: {text}")
     return UserError(f"the server at {address} refused the request ({code}): {text}")
