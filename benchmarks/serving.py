@@ -159,7 +159,8 @@ def written(server, rows, bars):
         f"{FLAGS.requests} requests of each case, {100 * FLAGS.bad:g} % of them bad, after {warm_up()} more. The "
         "clients are threads of one Python process, on the same cores as the server; *in process* is the served "
         "function called by as many threads. *batch*: requests in one run, 1 without batching. *largest difference*: "
-        "of an output from the answer in process, relative to the largest value.\n"
+        "of an output from the answer in process, relative to the largest value. Load average of the machine at the "
+        f"end: {os.getloadavg()[0]:.1f}.\n"
     )
     parts = [report.heading("Serving"), about, report.table(COLUMNS, rows), "## Bars\n", report.bars(bars)]
     return "\n".join(parts)

@@ -252,51 +252,62 @@ def server(tmp_path_factory):
         yield server
 
 
-class Loading(http.server.BaseHTTPRequestHandler):
-    """Says what TensorFlow Serving says while a version loads: 200, and the state in the body."""
-
-    def do_GET(self):  # noqa: N802
-        status = {"version": "2", "state": "LOADING", "status": {"error_code": "OK", "error_message": ""}}
-        body = json.dumps({"model_version_status": [status]}, indent=1).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args):
-        pass
-
-
 @contextlib.contextmanager
-def loading():
-    with http.server.HTTPServer(("127.0.0.1", 0), Loading) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+def status_page(*states):
+    """Says what TensorFlow Serving says of versions in these states: 200, and the states in the body."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):  # noqa: N802
+            versions = [
+                {"version": str(number), "state": state, "status": {"error_code": "OK", "error_message": ""}}
+                for number, state in enumerate(states)
+            ]
+            body = json.dumps({"model_version_status": versions}, indent=1).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as page:
+        thread = threading.Thread(target=page.serve_forever, args=(0.05,))
         thread.start()
         try:
-            yield server.server_address[1]
+            yield page.server_address[1]
         finally:
-            server.shutdown()
+            page.shutdown()
             thread.join()
 
 
-def test_the_readiness_probe_reads_the_state(server):
-    """The command of the manifest itself, by bash."""
-    command = CONTAINER["readinessProbe"]["exec"]["command"]
-    assert CONTAINER["startupProbe"]["exec"]["command"] == command
+@pytest.mark.parametrize("kind", ["startupProbe", "readinessProbe"])
+def test_probes_read_the_state(server, kind):
+    """The commands of the manifest itself, by bash."""
 
-    def probe(port, name=MODEL):
+    def succeeds(port, name=MODEL):
         changed = [
-            word.replace(str(REST_PORT), str(port)).replace(f"models/{MODEL}", f"models/{name}") for word in command
+            word.replace(f"/{REST_PORT}", f"/{port}").replace(f"models/{MODEL}", f"models/{name}")
+            for word in CONTAINER[kind]["exec"]["command"]
         ]
-        assert changed != command
-        return subprocess.run(changed, capture_output=True, timeout=20).returncode
+        assert changed != CONTAINER[kind]["exec"]["command"]
+        return subprocess.run(changed, capture_output=True, timeout=20).returncode == 0
 
     port = int(server.rest_url.rsplit(":", 1)[1])
-    assert probe(port) == 0
-    assert probe(port, "another") != 0
-    with loading() as other:
-        assert probe(other) != 0
-    assert probe(ports.choose_ports("127.0.0.1", port=0)[0]) != 0  # nothing listens
+    assert succeeds(port)
+    assert not succeeds(port, "another")
+    assert not succeeds(ports.choose_ports("127.0.0.1", port=0)[0])  # nothing listens
+    expected = {
+        ("LOADING",): False,
+        ("END",): False,
+        ("END", "AVAILABLE"): True,
+        # While a running server loads one more it goes on answering; one that starts is not ready yet.
+        ("LOADING", "AVAILABLE"): kind == "readinessProbe",
+        ("START", "AVAILABLE"): kind == "readinessProbe",
+    }
+    for states, answer in expected.items():
+        with status_page(*states) as page:
+            assert succeeds(page) == answer, states
 
 
 def test_nginx_by_parser():

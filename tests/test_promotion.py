@@ -14,6 +14,7 @@ from google.protobuf import text_format
 from keras_nonlocal.errors import UserError
 from keras_nonlocal.serving import promotion, version_facts
 from keras_nonlocal.serving.apis import model_server_config_pb2
+from keras_nonlocal.serving.local.server import LocalServer
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +59,14 @@ def loaded(config):
 def test_promote_and_roll_back(saved, config):
     assert promotion.promote(config, saved, 1) == {"stable": 1}
     assert model(config).base_path == str(saved) and model(config).model_platform == "tensorflow"
+    # A server refuses a file that moves a label to what it has not loaded, and then does not load it either.
+    assert promotion.promote(config, saved, 2) == {"stable": 1}
+    assert loaded(config) == [1, 2] and dict(model(config).version_labels) == {"stable": 1}
     assert promotion.promote(config, saved, 2) == {"stable": 2, "previous": 1}
-    # What the label leaves stays loaded, or requests for `stable` would fail until the server has moved the label.
+    # What the label leaves stays loaded: there is something to go back to.
     assert loaded(config) == [1, 2] and dict(model(config).version_labels) == {"stable": 2, "previous": 1}
+    assert promotion.promote(config, saved, 4) == {"stable": 2, "previous": 1}
+    assert loaded(config) == [1, 2, 4]
     assert promotion.promote(config, saved, 4) == {"stable": 4, "previous": 2}
     assert loaded(config) == [2, 4]
     assert promotion.promote(config, saved, 4) == {"stable": 4, "previous": 2}  # and once more
@@ -74,14 +80,19 @@ def test_promote_and_roll_back(saved, config):
 
 def test_a_canary(saved, config):
     promotion.promote(config, saved, 1)
+    # Nobody has this label, so a server takes it at once.
     assert promotion.promote(config, saved, 3, label="canary") == {"stable": 1, "canary": 3}
     assert loaded(config) == [1, 3]
     assert promotion.rollback(config, saved, label="canary") == {"stable": 1}
     assert loaded(config) == [1]
     with pytest.raises(UserError, match="no version of clips is 'canary' .* labels are stable -> 1"):
         promotion.rollback(config, saved, label="canary")
-    promotion.promote(config, saved, 3, label="canary")
-    # A canary that becomes stable is none any more.
+    promotion.promote(config, saved, 2, label="canary")
+    assert promotion.promote(config, saved, 3, label="canary") == {"stable": 1, "canary": 2}
+    assert loaded(config) == [1, 2, 3]
+    assert promotion.promote(config, saved, 3, label="canary") == {"stable": 1, "canary": 3}
+    assert loaded(config) == [1, 3]
+    # It is loaded, so that this is one step; and a canary that becomes stable is none any more.
     assert promotion.promote(config, saved, 3) == {"stable": 3, "previous": 1}
     assert promotion.read_labels(config, "clips") == ({"stable": 3, "previous": 1}, [1, 3])
 
@@ -121,16 +132,18 @@ def test_never_promotes_what_does_not_load(saved, config):
 def test_a_version_that_was_removed_is_named(saved, config, tmp_path):
     base = tmp_path / "clips"
     shutil.copytree(saved, base)
-    promotion.promote(config, base, 1)
-    promotion.promote(config, base, 2)
-    before = config.read_text()
-    shutil.rmtree(base / "1")
-    with pytest.raises(UserError, match=r"lacks what labels of .* name \(stable -> 1\)"):
+    for version in (1, 2, 2):
+        promotion.promote(config, base, version)
+    shutil.rmtree(base / "1")  # the former one: there is nothing to go back to any more
+    with pytest.raises(UserError, match="knows no former version of clips that is still there"):
         promotion.rollback(config, base)
-    with pytest.raises(UserError, match=r"name \(previous -> 1\)"):
-        promotion.promote(config, base, 3, label="canary")
+    assert promotion.promote(config, base, 3, label="canary") == {"stable": 2, "canary": 3}
+    before = config.read_text()
+    shutil.rmtree(base / "2")
+    with pytest.raises(UserError, match=r"lacks what labels of .* name \(stable -> 2\)"):
+        promotion.promote(config, base, 4, label="canary")
     assert config.read_text() == before
-    assert promotion.promote(config, base, 3) == {"stable": 3, "previous": 2}
+    assert promotion.promote(config, base, 3) == {"stable": 3}
 
 
 @pytest.mark.parametrize("label", ["", "a/b", "previous", "ä"])
@@ -205,32 +218,42 @@ for words in json.loads(sys.argv[1]):
 """
 
 
-def test_the_command(saved, config):
-    base, file = f"--model_base_path={saved}", f"--model_config_file={config}"
-    lines = [
-        [base],
-        ["promote", base, "--version=1"],
-        ["rollback", base, file, "--version=1"],
-        ["promote", base, file, "--version=1"],
-        ["promote", base, file, "--version=3", "--label=canary"],
-        ["promote", base, file, "--version=2"],
-        ["rollback", base, file],
-        ["list", base, file],
-        ["list", base],
-    ]
-    done = subprocess.run([sys.executable, "-c", RUN, json.dumps(lines)], capture_output=True, text=True, check=True)
+def test_the_command(saved, config, tmp_path):
+    for version in "12":
+        shutil.copytree(saved / version, tmp_path / "clips" / version)
+    base, file = f"--model_base_path={tmp_path / 'clips'}", f"--model_config_file={config}"
+    with LocalServer(tmp_path / "clips", "clips") as server:  # of version 2, whatever the file says
+        lines = [
+            [base],
+            ["promote", base, "--version=1"],
+            ["rollback", base, file, "--version=1"],
+            ["promote", base, file, "--version=1"],
+            ["promote", base, file, "--version=2"],
+            ["promote", base, file, "--version=2", "--label=canary"],
+            ["rollback", base, file, "--label=canary"],
+            ["promote", base, file, "--version=2", f"--rest={server.rest_url}"],
+            ["list", base, file],
+            ["rollback", base, file],
+        ]
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, json.dumps(lines)], capture_output=True, text=True, check=True
+        )
     found = done.stdout.split("<<\n")[1:]
-    highest = "requests that name no label go to the highest version, which is 3 and not the stable one\n"
-    assert found[:7] == [
+    highest = "requests that name no label go to the highest version, which is 2 and not the stable one\n"
+    to_load = f"{config}: version 2 is to be loaded, beside those there are\n"
+    again = "when its state is AVAILABLE, run the same command again: then it becomes stable\n"
+    assert found[:8] == [
         "error: say what to do, one of list, promote, rollback; not nothing\n",
         "error: promote writes --model_config_file: say which\n",
         "error: --version goes with promote, which needs it, and with nothing else\n",
         f"{config}: stable -> 1\n",
-        f"{config}: canary -> 3, stable -> 1\n{highest}",
-        f"{config}: canary -> 3, previous -> 1, stable -> 2\n{highest}",
-        f"{config}: canary -> 3, stable -> 1\n{highest}",
+        f"{to_load}{again}{config}: stable -> 1\n{highest}",
+        f"{config}: canary -> 2, stable -> 1\n{highest}",
+        f"{config}: stable -> 1\n",
+        f"{to_load}{config}: previous -> 1, stable -> 2\n",
     ]
-    assert re.search(r"^1 +yes +stable ", found[7], re.M) and re.search(r"^1 +- +- ", found[8], re.M)
+    assert re.search(r"^2 +yes +stable .*\n1 +yes +previous ", found[8], re.M)
+    assert found[9] == f"{config}: stable -> 1\n"
 
 
 def test_a_file_that_cannot_be_written_is_one_sentence(saved, tmp_path):

@@ -2,16 +2,17 @@
 
     keras-nonlocal publish list --model_base_path=saved_models/clips --model_config_file=saved_models/models.config
 
-    keras-nonlocal publish promote --version=3 --label=canary --model_base_path=saved_models/clips \
+    keras-nonlocal publish promote --version=3 --rest=http://127.0.0.1:8501 --model_base_path=saved_models/clips \
         --model_config_file=saved_models/models.config
 
     keras-nonlocal publish rollback --model_base_path=saved_models/clips \
         --model_config_file=saved_models/models.config
 
 The file is TensorFlow Serving's, which reads it again every --model_config_file_poll_wait_seconds. It names the labels
-that clients may ask for and the versions to load: those with a label. `promote` without --label makes a version
-`stable` and keeps the one before it loaded as `previous`, which `rollback` makes stable again; with --label it takes
-that label away. Nothing that was published is ever changed or removed.
+that clients may ask for and the versions to load. `promote` has a version loaded and makes it `stable`, or what --label
+says, when the server at --rest has loaded it; without --rest it tells when to run it again for that. What was stable
+stays loaded as `previous`, which `rollback` makes stable again; with --label it takes that label away. Nothing that was
+published is ever changed or removed.
 """
 
 from pathlib import Path
@@ -19,16 +20,20 @@ from pathlib import Path
 from absl import flags
 
 from keras_nonlocal import errors
-from keras_nonlocal.serving import constants, promotion, version_facts
+from keras_nonlocal.serving import client, constants, promotion, version_facts
 
 flags.DEFINE_string("model_base_path", None, "Directory with numbered versions.", required=True)
 flags.DEFINE_string("model_config_file", None, "TensorFlow Serving's models.config; promote makes it if missing.")
 flags.DEFINE_string("model_name", None, "Name that requests use; default is that of the directory.")
 flags.DEFINE_integer("version", None, "Which version to promote.", lower_bound=1)
+flags.DEFINE_string(
+    "rest", None, "Of the running server, http://host:port: promote waits until it has the version loaded."
+)
 flags.DEFINE_string("label", constants.STABLE_LABEL, "What to call it.")
 FLAGS = flags.FLAGS
 TAKES_ARGUMENTS = True
 ACTIONS = ("list", "promote", "rollback")
+_LOAD_SECONDS = 600.0
 
 
 def main(arguments):
@@ -46,18 +51,47 @@ def main(arguments):
         return
     where = dict(base_path=FLAGS.model_base_path, label=FLAGS.label, model_name=FLAGS.model_name)
     if action == "promote":
-        labels = promotion.promote(FLAGS.model_config_file, version=FLAGS.version, **where)
+        labels = _promoted(where)
     else:
         labels = promotion.rollback(FLAGS.model_config_file, **where)
     print(f"{FLAGS.model_config_file}: {promotion.text(labels)}")
-    highest = max(labels.values())
+    _, served = promotion.read_labels(FLAGS.model_config_file, _model_name())
+    highest = max(served)
     if highest != labels.get(constants.STABLE_LABEL):
         print(f"requests that name no label go to the highest version, which is {highest} and not the stable one")
+
+
+def _promoted(where):
+    """Promotes, in two steps where the version has to be loaded first; returns the labels."""
+    if FLAGS.rest and _is_moved_next():
+        _wait()
+    labels = promotion.promote(FLAGS.model_config_file, version=FLAGS.version, **where)
+    if labels.get(FLAGS.label) == FLAGS.version:
+        return labels
+    print(f"{FLAGS.model_config_file}: version {FLAGS.version} is to be loaded, beside those there are", flush=True)
+    if not FLAGS.rest:
+        print(f"when its state is AVAILABLE, run the same command again: then it becomes {FLAGS.label}")
+        return labels
+    _wait()
+    return promotion.promote(FLAGS.model_config_file, version=FLAGS.version, **where)
+
+
+def _is_moved_next():
+    """Whether the file has the version loaded already, so that nothing but the label is to be changed."""
+    labels, served = promotion.read_labels(FLAGS.model_config_file, _model_name())
+    return FLAGS.label in labels and FLAGS.version in (served or [])
+
+
+def _wait():
+    client.wait_until_available(FLAGS.rest, _model_name(), FLAGS.version, timeout=_LOAD_SECONDS)
+
+
+def _model_name():
+    return FLAGS.model_name or Path(FLAGS.model_base_path).resolve().name
 
 
 def _listed():
     labels, served = {}, None
     if FLAGS.model_config_file:
-        name = FLAGS.model_name or Path(FLAGS.model_base_path).resolve().name
-        labels, served = promotion.read_labels(FLAGS.model_config_file, name)
+        labels, served = promotion.read_labels(FLAGS.model_config_file, _model_name())
     return version_facts.table(version_facts.describe_versions(FLAGS.model_base_path), labels, served)

@@ -1,8 +1,9 @@
 """Which published versions a server loads and what they are called: labels in TensorFlow Serving's models.config.
 
 A server that was started with `--model_config_file` and `--model_config_file_poll_wait_seconds` takes a change over
-without a restart. It refuses to move a label to a version that is not loaded yet, keeps the old labels meanwhile, and
-tries again at its next look at the file: hence the version a label leaves stays loaded until the one after it.
+without a restart, labels first: a file that moves a label to a version that is not loaded is refused as a whole, each
+time it is read, so that the version is never loaded either. Hence a label moves in two steps: the version is loaded
+beside the others, then the label is moved to it. A label that is new, or of a server that starts, needs one.
 """
 
 import os
@@ -24,9 +25,10 @@ def promote(
     label: str = constants.STABLE_LABEL,
     model_name: str | None = None,
 ) -> dict[str, int]:
-    """Gives a version a label, and tells the server to load it.
+    """Gives a version a label; or, if another one has that label and this one is not loaded, has it loaded first.
 
-    What was stable before stays loaded as `previous`. The file is written whole; comments at its top are kept.
+    Call it again when the server has loaded the version: then the label moves. What was stable before stays loaded as
+    `previous`. The file is written whole; comments at its top are kept.
 
     Args:
       config_file: TensorFlow Serving's models.config; made if missing. A model that it does not have is added.
@@ -37,7 +39,7 @@ def promote(
       model_name: name that requests use; default is the name of base_path.
 
     Returns:
-      {label: version} as they are now.
+      {label: version} as they are now: without the new one if the version has to be loaded first.
 
     Raises:
       UserError: there is no such version, it would not load, or the file cannot be read or written.
@@ -56,7 +58,9 @@ def promote(
             base_path=str(Path(base_path).resolve()),
             model_platform=constants.MODEL_PLATFORM,
         )
-    labels = dict(model.version_labels)
+    labels = _labels(model, found)
+    if label in labels and version not in model.model_version_policy.specific.versions:
+        return _write(config_file, config, comments, model, labels, base_path, also=version)
     former = labels.get(label)
     if label == constants.STABLE_LABEL and former != version:
         # Whatever else the version was called, a canary for one, it is no longer.
@@ -92,7 +96,8 @@ def rollback(
     name = model_name or Path(base_path).resolve().name
     config, comments = _read(config_file)
     model = _find(config, name)
-    labels = {} if model is None else dict(model.version_labels)
+    found = publish.versions(base_path)
+    labels = {} if model is None else _labels(model, found)
     if label not in labels:
         raise UserError(f"no version of {name} is {label!r} in {config_file}; its labels are {text(labels) or 'none'}")
     del labels[label]
@@ -100,10 +105,9 @@ def rollback(
         former = labels.pop(constants.PREVIOUS_LABEL, None)
         if former is None:
             raise UserError(
-                f"{config_file} knows no former version of {name}: say which one, with promote and --version"
+                f"{config_file} knows no former version of {name} that is still there: promote one by its number"
             )
-        if former in publish.versions(base_path):
-            publish.check_servable(publish.versions(base_path)[former])
+        publish.check_servable(found[former])
         labels[label] = former
     elif not labels:
         raise UserError(f"{label!r} is the only label of {name} in {config_file}: promote another version first")
@@ -163,7 +167,16 @@ def _find(config, name):
     return found[0] if found else None
 
 
-def _write(config_file, config, comments, model, labels, base_path):
+def _labels(model, found):
+    """The labels of a model. A former version may have been deleted by now, which is nobody's mistake."""
+    return {
+        label: version
+        for label, version in model.version_labels.items()
+        if label != constants.PREVIOUS_LABEL or version in found
+    }
+
+
+def _write(config_file, config, comments, model, labels, base_path, also=None):
     gone = {label: version for label, version in labels.items() if version not in publish.versions(base_path)}
     if gone:
         # A server refuses all labels if one of them names what it cannot load.
@@ -173,7 +186,8 @@ def _write(config_file, config, comments, model, labels, base_path):
     model.version_labels.clear()
     model.version_labels.update(labels)
     # Setting one policy ends another.
-    model.model_version_policy.specific.versions[:] = sorted(set(labels.values()))
+    versions = set(labels.values()) | ({also} - {None})
+    model.model_version_policy.specific.versions[:] = sorted(versions)
     try:
         files.write_text(config_file, comments + text_format.MessageToString(config))
     except OSError as error:
