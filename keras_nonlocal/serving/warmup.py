@@ -44,8 +44,8 @@ def write_warmup(
             f"together. Received: {len(sizes)} sizes for {len(requests)} signatures"
         )
     examples = {name: _arrays(name, inputs) for name, inputs in requests.items()}
-    records = [_record(name, inputs, size) for name, inputs in examples.items() for size in sizes]
-    total = sum(map(len, records))
+    # A little more than it will be, told before anything large is made.
+    total = sum(sizes) * sum(len(_record(name, inputs, 1)) for name, inputs in examples.items())
     if total > MAX_BYTES:
         raise ValueError(
             f"`batch_sizes` must be so few and small that the warm-up requests take at most {MAX_BYTES >> 20} MiB: "
@@ -54,8 +54,9 @@ def write_warmup(
     path = os.path.join(directory, constants.WARMUP_FILE)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with tf.io.TFRecordWriter(path) as writer:
-        for record in records:
-            writer.write(record)
+        for name, inputs in examples.items():
+            for size in sizes:
+                writer.write(_record(name, inputs, size))
     return path
 
 
