@@ -36,9 +36,9 @@ class Server:
         return self._process.poll() is not None
 
     def mib(self) -> float:
-        """Its resident memory."""
-        text = pathlib.Path(f"/proc/{self._process.pid}/status").read_text()
-        found = re.search(r"VmRSS:\s+(\d+)", text)
+        """Its resident memory; NaN if it has ended."""
+        path = pathlib.Path(f"/proc/{self._process.pid}/status")
+        found = None if self.has_ended() else re.search(r"VmRSS:\s+(\d+)", path.read_text())
         return int(found[1]) / 1024 if found else float("nan")
 
     def batches(self) -> int | None:

@@ -295,6 +295,16 @@ def test_batches_are_read_from_the_metrics(module):
     assert module("serving_servers").RUNS.search(text)[1] == "7"
 
 
+def test_a_server_that_has_ended_is_a_crash(module):
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    server = module("serving_servers").Server("a", process, "http://127.0.0.1:9", "127.0.0.1:9")
+    assert not server.has_ended() and server.mib() > 1
+    process.communicate(b"\n")
+    assert server.has_ended() and math.isnan(server.mib()) and server.batches() is None
+    report = module("report")
+    assert report.Bar("growth", "<=", 5, " %", 100 * (server.mib() / 400 - 1)).held is False
+
+
 @pytest.mark.slow
 def test_serving_end_to_end(tmp_path):
     out = tmp_path / "serving.md"
