@@ -1,5 +1,6 @@
 """The benchmarks measure real runs, and their bars are decided by arithmetic. No test looks at how fast anything is."""
 
+import functools
 import importlib
 import math
 import pathlib
@@ -9,6 +10,9 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
+
+from keras_nonlocal.serving.local.server import LocalServer
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -229,3 +233,85 @@ def test_a_run_is_disturbed_by_others_only(module):
     assert not timing(0.1, 0.1, cpu_per_wall=1.2, others=0.0, rounds=7).disturbed  # works on one core by itself
     assert not timing(0.1, 0.1, cpu_per_wall=1.9, others=0.5, rounds=7).disturbed
     assert not timing(0.01, 0.01, cpu_per_wall=1.2, others=0.5, rounds=7).disturbed  # short
+
+
+class Parity(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([None, 2, 3], tf.uint8, name="x")])
+    def serve(self, x):
+        x = tf.cast(tf.ensure_shape(x, [None, 2, 3]), tf.float32)
+        return {"sum": tf.reduce_sum(x, [1, 2]), "x": x}
+
+
+@pytest.fixture(scope="module")
+def parity(tmp_path_factory):
+    base = tmp_path_factory.mktemp("parity")
+    module = Parity()
+    tf.saved_model.save(module, str(base / "1"), signatures=module.serve)
+    return base
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_every_reply_of_a_server_is_judged(module, parity, protocol):
+    cases, clients = module("serving_cases"), module("serving_clients")
+    examples = [np.full([1, 2, 3], value, np.uint8) for value in range(3)]
+    answers = [{"sum": 6.0 * example[:, 0, 0], "x": example.astype(np.float32)} for example in examples]
+    case = cases.Case("parity", cases.TENSOR, "serving_default", "x", examples, answers)
+    with LocalServer(parity, cases.MODEL) as server:
+        if protocol == "rest":
+            connect = functools.partial(clients.RestClient, server.rest_url, cases.MODEL)
+            good, bad = cases.rest_good(case), cases.rest_bad(case)
+        else:
+            connect = functools.partial(clients.GrpcClient, server.grpc_address)
+            good, bad = cases.grpc_good(case), cases.grpc_bad(case)
+        good = [clients.Request(body, answer) for body, answer in zip(good, answers, strict=True)]
+        bad = [clients.Request(body, None) for body in bad]
+        requests = clients.plan(good, bad, 60, 0.5)
+        assert sum(request.answer is None for request in requests) == 30 and requests != good * 20
+        replies, wall = clients.drive(connect, requests, clients=4)
+        # A server that mixes answers up, one that answers what it should refuse, and one that refuses.
+        twisted = [clients.Request(good[0].body, answers[1]), clients.Request(good[0].body, None), bad[0], bad[0]]
+        twisted[3] = clients.Request(bad[0].body, answers[0])
+        others, _ = clients.drive(connect, twisted, clients=1)
+    verdict = clients.judge(requests, replies, connect.func.read)
+    assert (verdict.answered, verdict.refused, verdict.wrong, verdict.lost) == (30, 30, 0, 0), verdict
+    assert verdict.largest_difference == 0 and 0 < max(reply.seconds for reply in replies) <= wall
+    verdict = clients.judge(twisted, others, connect.func.read)
+    assert (verdict.answered, verdict.refused, verdict.wrong, verdict.lost) == (0, 1, 3, 0)
+    assert "away" in verdict.example
+    # Nobody listens any more: that is no refusal.
+    replies, _ = clients.drive(connect, good, clients=2)
+    verdict = clients.judge(good, replies, connect.func.read)
+    assert (verdict.lost, verdict.wrong) == (3, 0) and verdict.example
+
+
+def test_percentiles_are_in_ms(module):
+    assert module("serving_clients").percentiles([n / 1000 for n in range(101)]) == pytest.approx([50, 95, 99])
+
+
+def test_batches_are_read_from_the_metrics(module):
+    text = ':tensorflow:serving:request_count{model_name="a",status="OK"} 48\n# HELP\n' + (
+        ":tensorflow:serving:batching_session:wrapped_run_count{} 7\n"
+    )
+    assert module("serving_servers").RUNS.search(text)[1] == "7"
+
+
+def test_a_server_that_has_ended_is_a_crash(module):
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    server = module("serving_servers").Server("a", process, "http://127.0.0.1:9", "127.0.0.1:9")
+    assert not server.has_ended() and server.mib() > 1
+    process.communicate(b"\n")
+    assert server.has_ended() and math.isnan(server.mib()) and server.batches() is None
+    report = module("report")
+    assert report.Bar("growth", "<=", 5, " %", 100 * (server.mib() / 400 - 1)).held is False
+
+
+@pytest.mark.slow
+def test_serving_end_to_end(tmp_path):
+    out = tmp_path / "serving.md"
+    command = ["benchmarks/serving.py", "--requests=60", "--bad=0.2", "--models=non-local", "--local", f"--out={out}"]
+    process = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT, timeout=900)
+    assert process.returncode == 0, process.stdout + process.stderr
+    text = out.read_text()
+    assert "**Answered by the local stand-in" in text and "16 of 16 held." in text
+    rows = re.findall(r"^\| (non-local, \w+) \| (in process|rest|grpc) \| 8 \| (\d+) \|", text, re.M)
+    assert len(rows) == 6 and all(int(speed) > 0 for *_, speed in rows)

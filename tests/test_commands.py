@@ -129,6 +129,7 @@ MISSING = {
     "prepare_videos": ("(cv2|tqdm)", "video"),
     "prepare_coco": ("(cv2|tqdm|pycocotools)", "(coco|video)"),
     "client": ("tensorflow_serving", "serving"),
+    "publish": ("tensorflow_serving", "serving"),
     "demo_report": ("(cv2|official)", "(video|demo|tfm)"),
 }
 

@@ -14,6 +14,7 @@ COMMANDS = {
     "import_weights": "a checkpoint of the official code, SlowFast or mmaction2 as weights of ours",
     "evaluate": "the test result of a trained model",
     "export": "a trained model as a SavedModel for TensorFlow Serving",
+    "publish": "the published versions of a model: which there are, which one is served",
     "serve": "serves a published model over REST and gRPC",
     "client": "a served model's predictions for a video or a photo",
     "show_config": "the whole configuration of an experiment",

@@ -15,12 +15,14 @@ with errors.needs_extra("serving"):
         prediction_log_pb2,
         prediction_service_pb2_grpc,
     )
+    from tensorflow_serving.config import model_server_config_pb2
 
 __all__ = [
     "get_model_metadata_pb2",
     "get_model_status_pb2",
     "grpc",
     "model_pb2",
+    "model_server_config_pb2",
     "model_service_pb2_grpc",
     "predict_pb2",
     "prediction_log_pb2",

@@ -2,6 +2,10 @@
 
 SAVED_MODEL_FILE = "saved_model.pb"
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
+MODEL_PLATFORM = "tensorflow"
+# Labels of versions in models.config: what clients ask for, and what a rollback goes back to.
+STABLE_LABEL = "stable"
+PREVIOUS_LABEL = "previous"
 # The graph in a SavedModel that TensorFlow Serving loads, and the signature it calls unless a request names another.
 SERVE_TAG = "serve"
 DEFAULT_SIGNATURE = "serving_default"
