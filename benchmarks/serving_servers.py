@@ -11,7 +11,7 @@ import threading
 import urllib.request
 
 import keras_nonlocal
-from keras_nonlocal.serving import client, model_server, ports
+from keras_nonlocal.serving import Client, model_server, ports
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIGS = ROOT / "saved_models" / "deploy"
@@ -69,7 +69,8 @@ def started(base: pathlib.Path, name: str, only_local: bool = False, batching: b
     path = program(only_local)
     start = _local(base, name) if path is None else _tensorflow_serving(path, base, name, batching)
     with start as server:
-        client.wait_until_available(server.rest_url, name, timeout=120.0)
+        with Client(server.rest_url, name) as client:
+            client.wait_until_available(timeout=120.0)
         yield server
 
 

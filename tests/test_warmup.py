@@ -64,7 +64,7 @@ def test_a_server_replays_every_signature_with_every_batch_size(base):
     path = warmup.write_warmup(base / "1", REQUESTS, batch_sizes=[4, 1, 2, 2])
     assert path == str(base / "1" / "assets.extra" / "tf_serving_warmup_requests")
     with LocalServer(base, "counting") as server:
-        found = server.model.get().signatures["asked"].run({"unused": tf.zeros([1])})
+        found = server.model.find("counting").signatures["asked"].run({"unused": tf.zeros([1])})
     assert found["seen"].tolist() == [b"pixels1 pixels2 pixels4 files1 files2 files4 "]
     # 7 examples of 6 sevens, and 7 of a point at 0.5 with 6 bytes: zeros at the end of a file are not lost.
     assert found["total"].tolist() == [7 * 6 * 7 + 7 * 6.5]

@@ -20,7 +20,7 @@ from pathlib import Path
 from absl import flags
 
 from keras_nonlocal import errors
-from keras_nonlocal.serving import client, constants, promotion, version_facts
+from keras_nonlocal.serving import Client, constants, promotion, version_facts
 
 flags.DEFINE_string("model_base_path", None, "Directory with numbered versions.", required=True)
 flags.DEFINE_string("model_config_file", None, "TensorFlow Serving's models.config; promote makes it if missing.")
@@ -83,7 +83,8 @@ def _is_moved_next():
 
 
 def _wait():
-    client.wait_until_available(FLAGS.rest, _model_name(), FLAGS.version, timeout=_LOAD_SECONDS)
+    with Client(FLAGS.rest, _model_name()) as client:
+        client.wait_until_available(FLAGS.version, _LOAD_SECONDS)
 
 
 def _model_name():

@@ -14,7 +14,7 @@ import tiny_model
 from recorded import Answer
 
 from keras_nonlocal.errors import UserError
-from keras_nonlocal.serving import client, model_server, ports
+from keras_nonlocal.serving import Client, model_server, ports
 from keras_nonlocal.serving.apis import grpc
 from keras_nonlocal.serving.local.server import LocalServer
 
@@ -81,7 +81,8 @@ def engine(request, base_path):
         elif all(ADDRESSES):
             rest, address = ADDRESSES
             try:
-                client.version_states(f"http://{rest.removeprefix('http://')}", "tiny", timeout=10)
+                with Client(f"http://{rest.removeprefix('http://')}", "tiny", timeout=10) as client:
+                    client.states()
             except UserError as error:
                 pytest.skip(f"TFS_REST does not serve the model tiny: {error}")
             yield connect(rest, address)
