@@ -95,8 +95,8 @@ def trace_to(model: Any, layer: Any, inputs: Any) -> Trace:
         model(inputs, training=False)
     if not taken or taken[0][0].graph is not graph:
         raise ValueError(
-            f"`model` must call the layer {layer.name!r} when it is called, and not in a loop or branch of TensorFlow's. "
-            f"Received: a model of class {type(model).__name__} that does not"
+            f"`model` must call the layer {layer.name!r} when it is called, and not in a loop or branch of "
+            f"TensorFlow's. Received: a model of class {type(model).__name__} that does not"
         )
     ((features, mask),) = taken
     return Trace(tensors(inputs), features, mask, layer, calls, graph.get_operations())
