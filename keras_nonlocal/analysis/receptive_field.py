@@ -1,9 +1,9 @@
 """Where in a model's input the positions of a feature map are: the receptive field of each, exactly.
 
 Along each position axis the position of index i sees the indices from `first + i * stride` to `last + i * stride` of
-the input, both included: the box around all that can change it. What padding adds is counted as if the input went on,
-so that the centres of fields have the same distance everywhere; at a border the real field is the part of that box
-inside the input.
+the input, both included: the box around all that can change it. What padding adds, and cropping takes, is counted as if
+the input went on, so that the centres of fields have the same distance everywhere; at a border the real field is the
+part of that box that is left.
 
 Where paths of different fields meet, as behind a residual block, the box is the one around all of them. Convolutions
 padded as "same" with strides are therefore not always centred: of an even size TensorFlow pads them on one side only.

@@ -113,11 +113,14 @@ def inside(layer: Any) -> list:
 @contextlib.contextmanager
 def replaced_call(layer: Any, call: Callable) -> Iterator[None]:
     """Has a layer run another function in the place of its `call`. Its attributes are as before afterwards."""
-    vars(layer)["call"] = tf.autograph.experimental.do_not_convert(call)  # past Keras, which would keep a note of it
+    own = vars(layer)  # past Keras, which would keep a note of it
+    before = {"call": own["call"]} if "call" in own else {}  # tf_keras gives layers of operations one each
+    own["call"] = tf.autograph.experimental.do_not_convert(call)
     try:
         yield
     finally:
-        del vars(layer)["call"]
+        del own["call"]
+        own.update(before)
 
 
 def tensors(structure: Any) -> list[tf.Tensor]:
