@@ -8,7 +8,7 @@ import tf_keras
 
 from keras_nonlocal import layers as keras_layers
 from keras_nonlocal import models
-from keras_nonlocal.analysis import receptive_field, tracing
+from keras_nonlocal.analysis import blocks, receptive_field, tracing
 from keras_nonlocal.tfm import layers as tfm_layers
 
 KERASES = {"keras": (keras, keras_layers), "tf_keras": (tf_keras, tfm_layers)}
@@ -179,6 +179,20 @@ def test_a_subclassed_model_is_as_good():
     model = Net()
     model(tf.zeros([1, 17, 20, 1]))
     check(model, model.block, (17, 20, 1))
+
+
+@pytest.mark.parametrize(
+    "size", [64, pytest.param(63, marks=pytest.mark.slow), pytest.param(66, marks=pytest.mark.slow)]
+)
+def test_residual_blocks_of_tfm_with_a_block_inside(size):
+    """Their layers and the sums between them are inside of one layer's call."""
+    from keras_nonlocal.tfm.backbones import non_local_resnet
+
+    specs = tf_keras.layers.InputSpec(shape=[None, size, size, 3])
+    model = non_local_resnet.NonLocalResNet(10, specs, depth_multiplier=0.1, non_local={"res3": [0]})
+    (block,) = blocks.paths(model).values()
+    axes = check(model, block, (size, size, 3))
+    assert [axis.stride for axis in axes] == [8, 8]
 
 
 def test_sizes_that_the_run_decides():
