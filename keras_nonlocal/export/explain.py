@@ -20,9 +20,9 @@ MAX_QUERIES = 1024
 class Explain(tf.Module):
     """What chosen queries of a non-local block attend to, for a batch that the model looks at.
 
-    The N x M attention is never built, and nothing of the model behind the block is run. The graph is of plain
-    operations. It knows the block's position by the centre of its receptive field, exactly through strides, pooling and
-    padding; see analysis.receptive_field.
+    The N x M attention is never built, and nothing of the model behind the block is run. What is added to the graph of
+    the model are plain operations. A position of the block is in the input where the centre of its receptive field is,
+    exactly through strides, pooling and padding; see analysis.receptive_field.
 
     Args:
       model: of either Keras, functional, sequential or subclassed, also one with others inside, with its weights.
