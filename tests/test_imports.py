@@ -22,6 +22,7 @@ ROOMS = (
     "weights",
     "data",
     "serving",
+    "export",
     "tfm",
     "demo",
     "commands",

@@ -8,6 +8,7 @@ import pytest
 
 import keras_nonlocal
 from keras_nonlocal import analysis, models, serving, surgery, weights
+from keras_nonlocal.export import explain
 from keras_nonlocal.layers import non_local
 from keras_nonlocal.ops import attend, pairwise
 from keras_nonlocal.serving import client as serving_client
@@ -15,16 +16,8 @@ from keras_nonlocal.tfm import layers as tfm_layers
 
 LAYERS = ("NonLocal1D", "NonLocal2D", "NonLocal3D")
 # Modules whose functions, and classes' methods, say what they take and give.
-ANNOTATED = (
-    keras_nonlocal,
-    tfm_layers,
-    models,
-    surgery,
-    analysis.attention_maps,
-    analysis.cost,
-    analysis.plot,
-    serving_client,
-)
+ANALYSES = (analysis.attention_maps, analysis.blocks, analysis.cost, analysis.plot, analysis.receptive_field)
+ANNOTATED = (keras_nonlocal, tfm_layers, models, surgery, explain, serving_client, *ANALYSES)
 
 
 def callables():
@@ -52,7 +45,7 @@ def test_the_public_names():
     rooms = {"analysis", "cost", "models", "surgery", "weights"}
     assert public(keras_nonlocal) == {*layers, *rooms, "__version__"}
     assert public(surgery) == {"fold_norms"}
-    assert public(analysis) == {"attention_maps", "cost", "plot"}
+    assert public(analysis) == {"attention_maps", "blocks", "cost", "plot", "receptive_field"}
     assert public(models) == {"C2D", "I3D", "describe", "get", "list"}
     assert public(serving) == {"Client"}
     assert public(weights) == {"Checkpoint", "CheckpointError", "build", "load", "read"}

@@ -21,7 +21,7 @@ SCORES = "scores"
 MASKS = "masks"
 KEYPOINTS = "keypoints"
 NUM_DETECTIONS = "num_detections"
-# What a signature takes and gives that tells where chosen positions of a clip or photo look.
+# What queries of a non-local block attend to: the arguments and outputs of its signature.
 EXPLAIN_SIGNATURE = "explain"
 QUERIES = "queries"
 POSITIONS = "positions"
