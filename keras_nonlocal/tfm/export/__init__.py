@@ -1,13 +1,12 @@
 """SavedModels for TensorFlow Serving from a training run, of any task that has its signatures here."""
 
-import os
-
 import tensorflow as tf
 from official.core import config_definitions as cfg
-from official.core import export_base, task_factory
+from official.core import task_factory
 
 from keras_nonlocal import errors
-from keras_nonlocal.serving import publish, warmup
+from keras_nonlocal import export as exporter
+from keras_nonlocal.serving import publish
 from keras_nonlocal.tfm import train
 from keras_nonlocal.tfm.export import detection, signatures, video_classification
 
@@ -46,13 +45,9 @@ def export(
     def write(folder):
         tf.train.Checkpoint(model=model).read(checkpoint).assert_existing_objects_matched().expect_partial()
         inputs = module_class.random_inputs(params) if fold_norms else None
-        module = module_class(params, model if inputs is None else signatures.folded(model, inputs))
-        export_base.export(module, {name: name for name in module.functions()}, folder, timestamped=False)
-        warmup.write_warmup(folder, module.warmup_requests())
-        if labels:
-            extra = os.path.join(folder, "assets.extra")
-            tf.io.gfile.makedirs(extra)
-            tf.io.gfile.copy(labels, os.path.join(extra, "labels.txt"))
+        network = model if inputs is None else signatures.folded(model, inputs)
+        module = module_class(params, network)  # A tf.function does not keep the object whose method it is.
+        exporter.write(module.signatures(), network, folder, labels)
 
     return publish.publish(write, export_dir)
 

@@ -8,6 +8,7 @@ from official.vision.configs import maskrcnn, retinanet
 from official.vision.ops import preprocess_ops
 
 from keras_nonlocal import errors, features
+from keras_nonlocal.export.signatures import Signature, strings
 from keras_nonlocal.serving import constants
 from keras_nonlocal.tfm.export import signatures
 from keras_nonlocal.tfm.inputs import images as photos
@@ -35,7 +36,7 @@ class DetectionModule(signatures.Signatures):
     """
 
     def __init__(self, params, model):
-        super().__init__(params, _Network(model))
+        super().__init__(params, model)
         task = params.task
         _check_generator(task.model.detection_generator)
         data = task.validation_data
@@ -77,26 +78,25 @@ class DetectionModule(signatures.Signatures):
             key = {features.ENCODED: tf.io.FixedLenFeature([], tf.string)}
             return self._serve_files(tf.io.parse_example(examples, key)[features.ENCODED], "examples")
 
-    def functions(self):
-        return {
-            constants.DEFAULT_SIGNATURE: (
-                self.serve,
-                tf.TensorSpec([None, None, None, 3], tf.uint8, name="images"),
-            ),
-            constants.ENCODED_SIGNATURE: (self.serve_encoded, tf.TensorSpec([None], tf.string, name="encoded")),
-            constants.TF_EXAMPLE_SIGNATURE: (self.serve_tf_example, tf.TensorSpec([None], tf.string, name="examples")),
-        }
-
-    def warmup_requests(self):
-        """A black image for each signature."""
-        image = tf.zeros([*self._size, 3], tf.uint8)
+    def signatures(self):
+        image = tf.zeros([*self._size, 3], tf.uint8)  # black
         data = tf.io.encode_jpeg(image).numpy()
         example = tf.train.Example()
         example.features.feature[features.ENCODED].bytes_list.value.append(data)
         return {
-            constants.DEFAULT_SIGNATURE: {"images": image[tf.newaxis].numpy()},
-            constants.ENCODED_SIGNATURE: {"encoded": [data]},
-            constants.TF_EXAMPLE_SIGNATURE: {"examples": [example.SerializeToString()]},
+            constants.DEFAULT_SIGNATURE: Signature(
+                self.serve,
+                {"images": tf.TensorSpec([None, None, None, 3], tf.uint8)},
+                {"images": image[tf.newaxis].numpy()},
+            ),
+            constants.ENCODED_SIGNATURE: Signature(
+                self.serve_encoded, {"encoded": tf.TensorSpec([None], tf.string)}, {"encoded": strings(data)}
+            ),
+            constants.TF_EXAMPLE_SIGNATURE: Signature(
+                self.serve_tf_example,
+                {"examples": tf.TensorSpec([None], tf.string)},
+                {"examples": strings(example.SerializeToString())},
+            ),
         }
 
     def _serve_files(self, encoded, name):
@@ -161,21 +161,6 @@ class DetectionModule(signatures.Signatures):
         is_filled = tf.sequence_mask(count, tf.shape(boxes)[1])
         outputs = {name: _or_zeros(is_filled, value) for name, value in outputs.items()}
         return outputs | {constants.NUM_DETECTIONS: count}
-
-
-class _Network(tf.Module):
-    """A Keras model as no more than a function and its variables.
-
-    Of a Keras model a SavedModel would hold graphs of every layer besides, and take several times as long to load.
-    """
-
-    def __init__(self, model):
-        super().__init__()
-        self._kept = model.variables
-        self._call = lambda *args, **kwargs: model(*args, **kwargs)
-
-    def __call__(self, *args, **kwargs):
-        return self._call(*args, **kwargs)
 
 
 def on_other_boxes(masks: tf.Tensor, boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import tensorflow as tf
 import tf_keras
 from official.core import config_definitions as cfg
-from official.core import export_base
 
 from keras_nonlocal import errors, surgery
+from keras_nonlocal.export import Signature
 from keras_nonlocal.tfm.inputs import images
 from keras_nonlocal.tfm.tasks.answers import ByTask
 
@@ -22,7 +22,7 @@ FOLDING_TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
 MODULES = ByTask()
 
 
-class Signatures(export_base.ExportModule):
+class Signatures(abc.ABC):
     """The served functions over a network. A task's own derive from it and are registered with `MODULES.register`.
 
     Args:
@@ -31,7 +31,8 @@ class Signatures(export_base.ExportModule):
     """
 
     def __init__(self, params: cfg.ExperimentConfig, model: tf_keras.Model):
-        super().__init__(params, model)
+        self.params = params
+        self.model = model
 
     @classmethod
     @abc.abstractmethod
@@ -42,19 +43,8 @@ class Signatures(export_base.ExportModule):
         """
 
     @abc.abstractmethod
-    def functions(self) -> dict[str, tuple[Callable, tf.TensorSpec]]:
-        """{name of a signature: (a tf.function of one argument, what it takes)}; one is `serving_default`."""
-
-    @abc.abstractmethod
-    def warmup_requests(self) -> dict[str, dict]:
-        """{name of a signature: {name of its argument: an array}}, which a server answers before its first user."""
-
-    def get_inference_signatures(self, function_keys):
-        functions = self.functions()
-        return {
-            signature: functions[key][0].get_concrete_function(functions[key][1])
-            for key, signature in function_keys.items()
-        }
+    def signatures(self) -> dict[str, Signature]:
+        """{name: a served function, what it takes and an example}; one is `serving_default`."""
 
 
 def decoded(examples: tf.Tensor, decode: Callable, spec: tf.TensorSpec, what: str) -> tf.Tensor:
