@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_nonlocal.export import guards, plain
 from keras_nonlocal.export.signatures import Signature
 from keras_nonlocal.serving import publish as publishing
 from keras_nonlocal.serving import warmup
@@ -14,7 +15,11 @@ LABELS_FILE = "assets.extra/labels.txt"
 
 
 def write(
-    signatures: Mapping[str, Signature], model: Any, directory: str | os.PathLike[str], labels: str | None = None
+    signatures: Mapping[str, Signature],
+    model: Any,
+    directory: str | os.PathLike[str],
+    labels: str | None = None,
+    finite: bool = False,
 ) -> None:
     """Writes a SavedModel that holds these functions and what they need of a model, and nothing else of it.
 
@@ -23,24 +28,32 @@ def write(
       model: a Keras model of either flavour or a tf.Module, which all variables and tables of the functions are of.
       directory: that is filled, made if missing.
       labels: a file of class names, one a line, kept beside the model as `assets.extra/labels.txt`. Default none.
+      finite: refuse to answer with NaN or infinity. Default False.
     """
     directory = os.fspath(directory)
     module = tf.Module()
     module.kept = kept_of(model)
+    if finite:
+        signatures = {name: guards.finite(signature) for name, signature in signatures.items()}
     functions = {name: signature.concrete() for name, signature in signatures.items()}
     # Nobody trains what is served.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(module, directory, functions, options)
+    plain.make_plain(directory)
     warmup.write_warmup(directory, {name: signature.example for name, signature in signatures.items()})
     if labels:
         tf.io.gfile.copy(labels, os.path.join(directory, LABELS_FILE))
 
 
 def publish(
-    signatures: Mapping[str, Signature], model: Any, export_dir: str | os.PathLike[str], labels: str | None = None
+    signatures: Mapping[str, Signature],
+    model: Any,
+    export_dir: str | os.PathLike[str],
+    labels: str | None = None,
+    finite: bool = False,
 ) -> str:
     """Publishes what `write` writes as the next version of export_dir, and returns its path; see serving.publish."""
-    return publishing.publish(lambda directory: write(signatures, model, directory, labels), export_dir)
+    return publishing.publish(lambda directory: write(signatures, model, directory, labels, finite), export_dir)
 
 
 def kept_of(model: Any) -> list:

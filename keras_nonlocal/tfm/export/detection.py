@@ -8,6 +8,7 @@ from official.vision.configs import maskrcnn, retinanet
 from official.vision.ops import preprocess_ops
 
 from keras_nonlocal import errors, features
+from keras_nonlocal.export.guards import only_if
 from keras_nonlocal.export.signatures import Signature, strings
 from keras_nonlocal.serving import constants
 from keras_nonlocal.tfm.export import signatures
@@ -61,7 +62,7 @@ class DetectionModule(signatures.Signatures):
         size = tf.shape(images, tf.int64)[1:3]
         with (
             self._allowed(images, "images"),
-            photos.only_if(photos.PHOTO_ERROR, *photos.photo_rules(size, self._max_aspect)),
+            only_if(photos.PHOTO_ERROR, *photos.photo_rules(size, self._max_aspect)),
         ):
             return self._detect(signatures.one_by_one(self._fit, images, self._input))
 
@@ -105,7 +106,7 @@ class DetectionModule(signatures.Signatures):
 
     def _allowed(self, batch, name):
         """A context for what is made of a request that holds images, but not too many of them."""
-        with photos.only_if(f"`{name}`", (tf.shape(batch)[0] > 0, "holds no image: send one or more")):
+        with only_if(f"`{name}`", (tf.shape(batch)[0] > 0, "holds no image: send one or more")):
             return signatures.at_most(self._most, batch, name, "images")
 
     def _decode(self, encoded):
