@@ -10,9 +10,10 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from hostile_images import jpeg, peak_growth, resized, with_scans
-from official.core import exp_factory, export_base
+from official.core import exp_factory
 from official.vision.ops import preprocess_ops_3d
 
+from keras_nonlocal import export as exporter
 from keras_nonlocal.data.video import frame_limits
 from keras_nonlocal.demo import experiments  # noqa: F401  (registers them)
 from keras_nonlocal.tfm.export import signatures, video_classification
@@ -177,7 +178,7 @@ with tf.Graph().as_default(), tf.compat.v1.Session() as session:
 
 def test_a_wrong_shape_is_refused_before_a_kernel_that_would_abort(module, tmp_path):
     """Of TensorFlow's kernels it is oneDNN's that end the process; some CPUs have them off."""
-    export_base.export(module, ["serving_default"], str(tmp_path), timestamped=False)
+    exporter.write({"serving_default": module.signatures()["serving_default"]}, module.model, tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", PREDICT, str(tmp_path)],
         env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": "1"},

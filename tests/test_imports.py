@@ -22,6 +22,7 @@ ROOMS = (
     "weights",
     "data",
     "serving",
+    "export",
     "tfm",
     "demo",
     "commands",
@@ -46,6 +47,7 @@ FORBIDDEN = {
     "analysis": {"models", "weights"},
     "data": {"ops", "layers", "models", "surgery", "analysis", "weights"},
     "serving": {"ops", "layers", "models", "surgery", "analysis", "weights"},
+    "export": {"models", "weights"},
     "paper": {*GROUND, "ops", "layers"},
 }
 

@@ -15,6 +15,7 @@ from official.vision.configs import image_classification, maskrcnn, retinanet
 from official.vision.configs import video_classification as tfm_video_classification
 
 from keras_nonlocal import errors, surgery
+from keras_nonlocal.export import Signature
 from keras_nonlocal.tfm import evaluate, export, train
 from keras_nonlocal.tfm.tasks import answers, multi_label
 
@@ -78,11 +79,9 @@ class SumModule(export.signatures.Signatures):
     def serve(self, numbers):
         return {"sum": self.model(numbers, training=False)}
 
-    def functions(self):
-        return {"serving_default": (self.serve, tf.TensorSpec([None, 3], tf.float32, name="numbers"))}
-
-    def warmup_requests(self):
-        return {"serving_default": {"numbers": np.zeros([1, 3], "float32")}}
+    def signatures(self):
+        specs, example = {"numbers": tf.TensorSpec([None, 3], tf.float32)}, {"numbers": np.zeros([1, 3], "float32")}
+        return {"serving_default": Signature(self.serve, specs, example)}
 
 
 # What an experiment is.

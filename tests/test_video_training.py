@@ -22,6 +22,7 @@ from keras_nonlocal.data.records import plan, split
 from keras_nonlocal.data.video import examples, lists
 from keras_nonlocal.demo import clips, curves
 from keras_nonlocal.demo import experiments as demo_experiments  # noqa: F401  (registers them)
+from keras_nonlocal.export import folding
 from keras_nonlocal.serving import client, clip_inputs
 from keras_nonlocal.serving.local import server
 from keras_nonlocal.tfm import evaluate, experiments, export
@@ -256,7 +257,7 @@ def test_a_model_that_folding_changes_is_not_published(trained, learned, tmp_pat
     params, model = learned
     inputs = export.video_classification.VideoClassificationModule.random_inputs(params)
     with pytest.raises(errors.UserError, match="by nan"):
-        export.signatures.folded(model, inputs)
+        folding.folded(model, inputs)
 
 
 def test_a_model_that_cannot_be_folded_says_how_to_export_it():
@@ -265,7 +266,7 @@ def test_a_model_that_cannot_be_folded_says_how_to_export_it():
             return x
 
     with pytest.raises(errors.UserError, match="cannot be folded: `model` must be .* with --nofold_norms"):
-        export.signatures.folded(Subclassed(), tf.zeros([1, 8, 48, 48, 3]))
+        folding.folded(Subclassed(), tf.zeros([1, 8, 48, 48, 3]))
 
 
 NORMS = {"FusedBatchNormV3", "FusedBatchNorm", "Rsqrt"}

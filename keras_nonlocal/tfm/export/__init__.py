@@ -1,13 +1,13 @@
 """SavedModels for TensorFlow Serving from a training run, of any task that has its signatures here."""
 
-import os
-
 import tensorflow as tf
 from official.core import config_definitions as cfg
-from official.core import export_base, task_factory
+from official.core import task_factory
 
 from keras_nonlocal import errors
-from keras_nonlocal.serving import publish, warmup
+from keras_nonlocal import export as exporter
+from keras_nonlocal.export import folding
+from keras_nonlocal.serving import publish
 from keras_nonlocal.tfm import train
 from keras_nonlocal.tfm.export import detection, signatures, video_classification
 
@@ -15,9 +15,14 @@ __all__ = ["detection", "export", "export_run", "signatures", "video_classificat
 
 
 def export(
-    params: cfg.ExperimentConfig, checkpoint: str, export_dir: str, labels: str | None = None, fold_norms: bool = True
+    params: cfg.ExperimentConfig,
+    checkpoint: str,
+    export_dir: str,
+    labels: str | None = None,
+    fold_norms: bool = True,
+    finite: bool = False,
 ) -> str:
-    """Publishes a SavedModel with the signatures of the task, see video_classification and detection.
+    """Publishes a SavedModel with the signatures of the task, see the modules of this package.
 
     Args:
       params: the ExperimentConfig of the training run.
@@ -26,6 +31,7 @@ def export(
       labels: a file of class names, one a line, kept beside the model as `assets.extra/labels.txt`. Default none.
       fold_norms: fold batch norms into the convolutions before them and W_z, see surgery.fold_norms; those of detectors
         never are. Default True.
+      finite: refuse to answer with NaN or infinity, which over REST are no valid JSON. Default False.
 
     Returns:
       The path of the new version.
@@ -46,20 +52,21 @@ def export(
     def write(folder):
         tf.train.Checkpoint(model=model).read(checkpoint).assert_existing_objects_matched().expect_partial()
         inputs = module_class.random_inputs(params) if fold_norms else None
-        module = module_class(params, model if inputs is None else signatures.folded(model, inputs))
-        export_base.export(module, {name: name for name in module.functions()}, folder, timestamped=False)
-        warmup.write_warmup(folder, module.warmup_requests())
-        if labels:
-            extra = os.path.join(folder, "assets.extra")
-            tf.io.gfile.makedirs(extra)
-            tf.io.gfile.copy(labels, os.path.join(extra, "labels.txt"))
+        network = model if inputs is None else folding.folded(model, inputs)
+        module = module_class(params, network)  # A tf.function does not keep the object whose method it is.
+        exporter.write(module.signatures(), network, folder, labels, finite)
 
     return publish.publish(write, export_dir)
 
 
 def export_run(
-    experiment: str, model_dir: str, export_dir: str, labels: str | None = None, fold_norms: bool = True
+    experiment: str,
+    model_dir: str,
+    export_dir: str,
+    labels: str | None = None,
+    fold_norms: bool = True,
+    finite: bool = False,
 ) -> str:
     """Publishes the newest checkpoint of a training run; see export."""
     params = train.load_experiment(experiment, model_dir)
-    return export(params, train.latest_checkpoint(model_dir), export_dir, labels, fold_norms)
+    return export(params, train.latest_checkpoint(model_dir), export_dir, labels, fold_norms, finite)

@@ -5,6 +5,7 @@ from official.vision.configs import video_classification
 from official.vision.ops import preprocess_ops_3d
 
 from keras_nonlocal import features
+from keras_nonlocal.export.signatures import Signature, strings
 from keras_nonlocal.serving import constants
 from keras_nonlocal.tfm.export import signatures
 from keras_nonlocal.tfm.inputs import pixels
@@ -55,25 +56,23 @@ class VideoClassificationModule(signatures.Signatures):
         clip = tf.TensorSpec(self._clip_shape, tf.uint8)
         return self.serve(signatures.decoded(examples, self._decode, clip, "videos"))
 
-    def functions(self):
-        return {
-            constants.DEFAULT_SIGNATURE: (
-                self.serve,
-                tf.TensorSpec([None, *self._clip_shape], tf.uint8, name="frames"),
-            ),
-            constants.TF_EXAMPLE_SIGNATURE: (self.serve_tf_example, tf.TensorSpec([None], tf.string, name="examples")),
-        }
-
-    def warmup_requests(self):
-        """A black clip for each signature."""
-        clip = tf.zeros(self._clip_shape, tf.uint8)
+    def signatures(self):
+        clip = tf.zeros(self._clip_shape, tf.uint8)  # black
         example = tf.train.SequenceExample()
         frames = example.feature_lists.feature_list[features.ENCODED]
         for frame in clip:
             frames.feature.add().bytes_list.value.append(tf.io.encode_jpeg(frame).numpy())
         return {
-            constants.DEFAULT_SIGNATURE: {"frames": clip[None].numpy()},
-            constants.TF_EXAMPLE_SIGNATURE: {"examples": [example.SerializeToString()]},
+            constants.DEFAULT_SIGNATURE: Signature(
+                self.serve,
+                {"frames": tf.TensorSpec([None, *self._clip_shape], tf.uint8)},
+                {"frames": clip[tf.newaxis].numpy()},
+            ),
+            constants.TF_EXAMPLE_SIGNATURE: Signature(
+                self.serve_tf_example,
+                {"examples": tf.TensorSpec([None], tf.string)},
+                {"examples": strings(example.SerializeToString())},
+            ),
         }
 
     def _decode(self, example):

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from keras_nonlocal.data.video import frame_limits
+from keras_nonlocal.export.guards import only_if
 
 JPEG_MAGIC = b"\xff\xd8\xff"
 START_OF_SCAN = b"\xff\xda"
@@ -14,20 +15,6 @@ PNG_HEAD = len(PNG_START) + 8
 # Of one photo; 4096 x 4096 pixels of 3 bytes, not compressed at all, are 48 MB.
 MAX_PHOTO_BYTES = 64 * 2**20
 PHOTO_ERROR = "an image"
-
-
-def only_if(what, *rules):
-    """A context for what may happen only to those that keep all rules.
-
-    An assertion does not come before what follows it unless it is told to: the pixels would be decoded all the same.
-
-    Args:
-      what: it is that is held to the rules, in words.
-      *rules: (whether it keeps the rule, what it does wrong in words, what is printed after that...).
-    """
-    # tf.debugging.Assert wraps each in a condition, which the optimizer of graphs logs that it cannot optimize.
-    checks = [tf.raw_ops.Assert(condition=kept, data=[f"{what} {text}", *it], summarize=3) for kept, text, *it in rules]
-    return tf.control_dependencies(checks)
 
 
 def decode_jpeg(encoded, what):
