@@ -41,7 +41,7 @@ def test_the_public_names():
     layers = {*LAYERS, "BatchNormalization", "Conv3D", "MaxPooling3D"}
     rooms = {"analysis", "cost", "models", "surgery", "weights"}
     assert public(keras_nonlocal) == {*layers, *rooms, "__version__"}
-    assert public(surgery) == {"fold_norms"}
+    assert public(surgery) == {"fold_norms", "masked"}
     assert public(analysis) == {"attention_maps", "cost", "plot"}
     assert public(models) == {"C2D", "I3D", "describe", "get", "list"}
     assert public(weights) == {"Checkpoint", "CheckpointError", "build", "load", "read"}

@@ -23,6 +23,11 @@ flags.DEFINE_string("export_dir", None, "saved_models/NAME; the next free versio
 flags.DEFINE_string("labels", None, "File of class names, one a line, to keep beside the model.")
 flags.DEFINE_bool("fold_norms", True, "Fold batch norms into convolutions, but a detector's; answers are checked.")
 flags.DEFINE_bool("finite", False, "Refuse to answer with NaN or infinity, which over REST are no valid JSON.")
+flags.DEFINE_bool(
+    "padded",
+    False,
+    "Also serve `padded`, clips of several sizes in one batch: a second graph, which takes its time to load.",
+)
 FLAGS = flags.FLAGS
 
 
@@ -33,6 +38,8 @@ def main(_):
         raise errors.UserError("give --experiment and --model_dir of a training run, or --model, a saved Keras model")
     if FLAGS.model is not None and run:
         raise errors.UserError(f"--model is exported without --{run[0]}: leave one of them out")
+    if FLAGS.model is not None and FLAGS.padded:
+        raise errors.UserError("--padded is for the run of a video classifier: leave it out with --model")
     options = {name: FLAGS[name].value for name in ("labels", "fold_norms", "finite")}
     if FLAGS.model is not None:
         try:
@@ -43,5 +50,7 @@ def main(_):
             raise errors.UserError(f"--model={FLAGS.model}: {error}") from error
     else:
         tfm_export = importlib.import_module("keras_nonlocal.tfm.export")  # which not every model needs
-        path = tfm_export.export_run(FLAGS.experiment, FLAGS.model_dir, FLAGS.export_dir, **options)
+        path = tfm_export.export_run(
+            FLAGS.experiment, FLAGS.model_dir, FLAGS.export_dir, padded=FLAGS.padded, **options
+        )
     print("published", path)

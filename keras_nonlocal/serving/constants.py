@@ -7,6 +7,9 @@ SERVE_TAG = "serve"
 DEFAULT_SIGNATURE = "serving_default"
 # What our exports add: encoded videos as input, and the outputs of either signature.
 TF_EXAMPLE_SIGNATURE = "tf_example"
+# Clips of several sizes in one batch, and the input that holds these sizes.
+PADDED_SIGNATURE = "padded"
+SIZES = "sizes"
 PROBABILITIES = "probabilities"
 LOGITS = "logits"
 # Of detectors: photos as files, and the outputs of all their signatures.

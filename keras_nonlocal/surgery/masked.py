@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_nonlocal.layers.flavour import FlavourMixin
+from keras_nonlocal.layers.flavour import FlavourMixin, imported
 from keras_nonlocal.ops.positions import dims
 from keras_nonlocal.surgery import functional, padding
 
@@ -18,9 +18,11 @@ def masked(model: Any) -> Any:
     What stands in it counts for nothing, NaN included. Answers differ by rounding only.
 
     The sizes may be any that `model` takes, were they open in it; those of one batch may differ. Two things no mask can
-    mend are refused when the model runs: an example that is smaller than a pooling or a kernel needs, and a strided layer
-    of padding="same" whose windows would begin elsewhere in the padded size than in the example's own, as with a stride
-    of 2 in an even and an odd one. The networks of keras_nonlocal.models have no such layer.
+    mend are refused when the model runs: an example that is smaller than a pooling or a kernel needs, and a strided
+    layer of padding="same" whose windows would begin elsewhere in the padded size than in the example's own, as with a
+    stride of 2 in an even and an odd one. The networks of keras_nonlocal.models have no such layer, and take any size
+    from that on at which their poolings fit and their non-local blocks have a key: with the default stem, pooling and
+    temporal stride, T of 2, and H and W of 5, or 9 with a block in res2, 13 in res3, 21 in res4, 37 in res5.
 
     Args:
       model: a trained functional or sequential model of Keras 3 or tf_keras, also one with such models inside, of one
@@ -29,9 +31,9 @@ def masked(model: Any) -> Any:
         any layer.
 
     Returns:
-      A functional model of the same Keras of [inputs, mask] with the outputs of `model`, for inference. `mask` is boolean
-      (B, *positions), True in a box at the start of every axis. Outputs with positions are zeros beyond their end. It
-      holds `model`, and shares all of its weights.
+      A functional model of the same Keras of [inputs, mask] with the outputs of `model`, for inference. `mask` is
+      boolean (B, *positions), True in a box at the start of every axis. Outputs with positions are zeros beyond their
+      end. It holds `model`, and shares all of its weights.
 
     Raises:
       TypeError: if `model` is no model of either Keras.
@@ -159,3 +161,8 @@ def _padded(x, mask):
     ends = "`mask` must be True in a box at the start of every axis: pad examples at their ends; the largest sizes are"
     rules = (sizes[0] > 0, some, *sizes), (tf.equal(boxes.mask, mask), ends, *sizes)
     return padding.Padded(x, boxes).only_if(*rules).filled(0)
+
+
+# Files of masked models name the layer. tf_keras may be imported later, and keras_nonlocal.tfm.layers then does this.
+for _keras in imported():
+    masked_layer(_keras)

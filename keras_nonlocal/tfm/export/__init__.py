@@ -7,7 +7,7 @@ from official.core import task_factory
 from keras_nonlocal import errors
 from keras_nonlocal import export as exporter
 from keras_nonlocal.export import folding
-from keras_nonlocal.serving import publish
+from keras_nonlocal.serving import constants, publish
 from keras_nonlocal.tfm import train
 from keras_nonlocal.tfm.export import detection, signatures, video_classification
 
@@ -21,6 +21,7 @@ def export(
     labels: str | None = None,
     fold_norms: bool = True,
     finite: bool = False,
+    padded: bool = False,
 ) -> str:
     """Publishes a SavedModel with the signatures of the task, see the modules of this package.
 
@@ -32,12 +33,14 @@ def export(
       fold_norms: fold batch norms into the convolutions before them and W_z, see surgery.fold_norms; those of detectors
         never are. Default True.
       finite: refuse to answer with NaN or infinity, which over REST are no valid JSON. Default False.
+      padded: also serve `padded`, for clips of several sizes in one batch: a second graph of the network beside the
+        other, on the same weights. Default False.
 
     Returns:
       The path of the new version.
 
     Raises:
-      UserError: if it cannot be published, its task has no signatures, it would not load in TensorFlow Serving, or
+      UserError: if it cannot be published, its task has no such signatures, it would not load in TensorFlow Serving, or
         answers differently when folded.
     """
     module_class = signatures.MODULES.find(params.task)
@@ -54,9 +57,22 @@ def export(
         inputs = module_class.random_inputs(params) if fold_norms else None
         network = model if inputs is None else folding.folded(model, inputs)
         module = module_class(params, network)  # A tf.function does not keep the object whose method it is.
-        exporter.write(module.signatures(), network, folder, labels, finite)
+        served = module.signatures()
+        if padded:
+            served[constants.PADDED_SIGNATURE] = _padded_signature(module)
+        exporter.write(served, network, folder, labels, finite)
 
     return publish.publish(write, export_dir)
+
+
+def _padded_signature(module):
+    signature = module.padded_signature()
+    if signature is None:
+        raise errors.UserError(
+            f"a model of the task {type(module.params.task).__name__} has no signature for inputs of several sizes in one "
+            "batch: leave out --padded"
+        )
+    return signature
 
 
 def export_run(
@@ -66,7 +82,8 @@ def export_run(
     labels: str | None = None,
     fold_norms: bool = True,
     finite: bool = False,
+    padded: bool = False,
 ) -> str:
     """Publishes the newest checkpoint of a training run; see export."""
     params = train.load_experiment(experiment, model_dir)
-    return export(params, train.latest_checkpoint(model_dir), export_dir, labels, fold_norms, finite)
+    return export(params, train.latest_checkpoint(model_dir), export_dir, labels, fold_norms, finite, padded)

@@ -43,6 +43,10 @@ class Signatures(abc.ABC):
     def signatures(self) -> dict[str, Signature]:
         """{name: a served function, what it takes and an example}; one is `serving_default`."""
 
+    def padded_signature(self) -> Signature | None:
+        """The signature for inputs of several sizes in one batch, see export.padded; None where a task has none."""
+        return None
+
 
 def decoded(examples: tf.Tensor, decode: Callable, spec: tf.TensorSpec, what: str) -> tf.Tensor:
     """Serialized examples to what the network takes, one after the other, and no more than memory is kept for.

@@ -1,10 +1,12 @@
 """Served classifiers of clips, of one label each or of several."""
 
+import numpy as np
 import tensorflow as tf
 from official.vision.configs import video_classification
 from official.vision.ops import preprocess_ops_3d
 
 from keras_nonlocal import features
+from keras_nonlocal.export import padded
 from keras_nonlocal.export.signatures import Signature, strings
 from keras_nonlocal.serving import constants
 from keras_nonlocal.tfm.export import signatures
@@ -14,7 +16,7 @@ from keras_nonlocal.tfm.tasks import answers
 
 @signatures.MODULES.register(video_classification.VideoClassificationTask)
 class VideoClassificationModule(signatures.Signatures):
-    """Signatures over a video classifier, `serving_default` (frames) and `tf_example`.
+    """Signatures over a video classifier, `serving_default` (frames), `tf_example` and `padded`.
 
     Args:
       params: the ExperimentConfig of the training run.
@@ -42,9 +44,7 @@ class VideoClassificationModule(signatures.Signatures):
         """
         # Without this guard a request of another rank would abort the whole server inside the convolution kernel.
         frames = tf.ensure_shape(frames, [None, *self._clip_shape])
-        logits = self.model(pixels.normalize(frames), training=False)
-        # 16-bit outputs cannot be written as JSON.
-        return {constants.PROBABILITIES: self._scores(logits), constants.LOGITS: tf.cast(logits, tf.float32)}
+        return self._answer(self.model(pixels.normalize(frames), training=False))
 
     @tf.function
     def serve_tf_example(self, examples):
@@ -74,6 +74,15 @@ class VideoClassificationModule(signatures.Signatures):
                 {"examples": strings(example.SerializeToString())},
             ),
         }
+
+    def padded_signature(self):
+        clip = np.zeros([1, *self._clip_shape], np.uint8)  # black
+        limit = signatures.MAX_REQUEST_BYTES
+        return padded.padded_signature(self.model, "frames", clip, limit, pixels.normalize, self._answer)
+
+    def _answer(self, logits):
+        # 16-bit outputs cannot be written as JSON.
+        return {constants.PROBABILITIES: self._scores(logits), constants.LOGITS: tf.cast(logits, tf.float32)}
 
     def _decode(self, example):
         """A serialized SequenceExample to a clip, uint8 (T, H, W, 3)."""
