@@ -9,9 +9,9 @@ from keras_nonlocal import export as exporter
 from keras_nonlocal.export import folding
 from keras_nonlocal.serving import publish
 from keras_nonlocal.tfm import train
-from keras_nonlocal.tfm.export import detection, signatures, video_classification
+from keras_nonlocal.tfm.export import detection, image_classification, signatures, video_classification
 
-__all__ = ["detection", "export", "export_run", "signatures", "video_classification"]
+__all__ = ["detection", "export", "export_run", "image_classification", "signatures", "video_classification"]
 
 
 def export(
