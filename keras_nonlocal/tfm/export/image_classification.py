@@ -112,14 +112,27 @@ class ImageClassificationModule(signatures.Signatures):
     def _decode(self, encoded):
         """A JPEG or PNG to what the network takes: the middle of it, resized."""
         # However thin it is, what is made of it has one size.
-        image = photos.decode_photo(encoded, max_aspect=photos.frame_limits.MAX_SOURCE_PIXELS)
-        size, least = tf.shape(image, tf.int64)[:2], math.ceil(1 / self._fraction)
-        text = f"is too small: its short side must have {least} pixels or more, its height and width are"
-        with guards.only_if(photos.PHOTO_ERROR, (tf.reduce_min(size) >= least, text, size)):
-            if self._data.aug_crop:
-                image = preprocess_ops.center_crop_image(image, self._fraction)
-            image = tf.image.resize(image, self._image_shape[:2], method=self._data.tf_resize_method)
+        most = photos.frame_limits.MAX_SOURCE_PIXELS
+        image = photos.decode_photo(encoded, max_aspect=most, decode=self._decode_middle)
+        image = tf.image.resize(image, self._image_shape[:2], method=self._data.tf_resize_method)
         return _normalized(image, self._data.dtype)
+
+    def _decode_middle(self, encoded, is_png, size):
+        """A file of this size, (2,) int64, to the pixels that the parser would resize, (H, W, 3) uint8."""
+        least = math.ceil(1 / self._fraction)
+        text = f"is too small: its short side must have {least} pixels or more, its height and width are"
+
+        def whole():
+            image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+            return preprocess_ops.center_crop_image(image, self._fraction) if self._data.aug_crop else image
+
+        def part():  # The colours at its edges are not those of a crop of the whole.
+            return preprocess_ops.center_crop_image_v2(encoded, size, self._fraction)
+
+        with guards.only_if(photos.PHOTO_ERROR, (tf.reduce_min(size) >= least, text, size)):
+            if self._data.aug_crop and self._data.decode_jpeg_only:
+                return tf.cond(is_png, whole, part)
+            return whole()
 
 
 def _normalized(pixels, dtype):

@@ -43,7 +43,7 @@ def jpeg_size(encoded, what):
         return _jpeg_size(encoded)
 
 
-def decode_photo(encoded, max_aspect):
+def decode_photo(encoded, max_aspect, decode=None):
     """A JPEG or PNG to pixels, as tfm's decoder of records decodes it: as it is stored, whatever its EXIF data says.
 
     One value for grey becomes three, an alpha channel is dropped, of 16 bits the high 8 are kept.
@@ -51,6 +51,7 @@ def decode_photo(encoded, max_aspect):
     Args:
       encoded: () string.
       max_aspect: the long side over the short one, at most.
+      decode: another way to decode what may be, of (encoded, is_png, size). Default all of it, as it is.
 
     Returns:
       (H, W, 3) uint8.
@@ -64,6 +65,8 @@ def decode_photo(encoded, max_aspect):
     with only_if(PHOTO_ERROR, (is_known, "is neither a JPEG nor a PNG image"), _few_bytes(encoded)):
         size, scans = tf.cond(is_png, lambda: (_png_size(encoded), 0), lambda: (_jpeg_size(encoded), _scans(encoded)))
     with only_if(PHOTO_ERROR, *photo_rules(size, max_aspect), _few_scans(scans)):
+        if decode is not None:
+            return decode(encoded, is_png, size)
         return tf.io.decode_image(encoded, channels=3, expand_animations=False)
 
 
