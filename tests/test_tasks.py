@@ -11,7 +11,7 @@ import tf_keras
 from official.core import base_task, exp_factory, task_factory
 from official.core import config_definitions as cfg
 from official.modeling import optimization
-from official.vision.configs import image_classification, maskrcnn, retinanet
+from official.vision.configs import image_classification, maskrcnn, retinanet, semantic_segmentation
 from official.vision.configs import video_classification as tfm_video_classification
 
 from keras_nonlocal import errors, surgery
@@ -163,10 +163,10 @@ def test_a_task_of_its_own_is_trained_evaluated_and_exported(best, records, tmp_
 
 
 def test_a_task_without_signatures_is_not_exported(tmp_path):
-    params = cfg.ExperimentConfig(task=image_classification.ImageClassificationTask())
-    known = "MaskRCNNTask, RetinaNetTask, VideoClassificationTask"
+    params = cfg.ExperimentConfig(task=semantic_segmentation.SemanticSegmentationTask())
+    known = "MaskRCNNTask, RetinaNetTask, ImageClassificationTask, VideoClassificationTask"
     with pytest.raises(
-        errors.UserError, match=f"task ImageClassificationTask cannot be exported: export one of {known}"
+        errors.UserError, match=f"task SemanticSegmentationTask cannot be exported: export one of {known}"
     ):
         export.export(params, "nowhere", str(tmp_path / "saved"))
     assert not (tmp_path / "saved").exists()

@@ -21,7 +21,8 @@ def load_model(path: str | os.PathLike[str]) -> Any:
     """Loads a model without its optimizer and losses.
 
     Args:
-      path: a `.keras` or `.h5` file of Keras 3 or tf_keras, or the directory of a SavedModel by `model.save` of tf_keras.
+      path: a `.keras` or `.h5` file of Keras 3 or tf_keras, or the directory that `model.save` of
+        tf_keras wrote.
 
     Returns:
       The model, of the Keras that wrote it.
@@ -57,8 +58,8 @@ def _described(path):
     if path.is_dir():
         if not (path / METADATA).is_file():
             raise errors.UserError(
-                f"{path} holds no {METADATA}, so it is no model that tf_keras saved: give a .keras or .h5 file; what is "
-                f"a SavedModel already, with a {constants.SAVED_MODEL_FILE}, needs no export"
+                f"{path} holds no {METADATA}, so it is no model that tf_keras saved: give a .keras or .h5 file; "
+                f"what is a SavedModel already, with a {constants.SAVED_MODEL_FILE}, needs no export"
             )
         with errors.needs_extra("tfm"):
             from tf_keras.protobuf import saved_metadata_pb2
@@ -87,8 +88,8 @@ def _check(path, config, registered):
     for each in _dicts(config):
         if each.get("class_name") in ("Lambda", "__lambda__"):
             raise errors.UserError(
-                f"{path} holds a Lambda layer, whose Python code would be run: write it as a layer of its own, decorated "
-                "with register_keras_serializable, and save the model again"
+                f"{path} holds a Lambda layer, whose Python code would be run: write it as a layer of its own, "
+                "decorated with register_keras_serializable, and save the model again"
             )
         module = each.get("module")
         if not isinstance(module, str) or "class_name" not in each or each.get("registered_name") in registered:

@@ -26,7 +26,7 @@ def padded_signature(
     prepare: Callable[[tf.Tensor], tf.Tensor],
     answer: Callable[[Any], Mapping[str, tf.Tensor]],
 ) -> Signature:
-    """A signature of inputs and their sizes, which answers an input as it is answered alone, whatever it is padded with.
+    """A signature of inputs and their sizes, which answers each input as alone, whatever it is padded with.
 
     Sizes, and no mask: TensorFlow Serving's pad_variable_length_inputs fills each input of a request with the request's
     own first value, so that it would make a mask True in the padding. Sizes have one shape, and are never padded.

@@ -9,9 +9,9 @@ from keras_nonlocal import export as exporter
 from keras_nonlocal.export import folding
 from keras_nonlocal.serving import constants, publish
 from keras_nonlocal.tfm import train
-from keras_nonlocal.tfm.export import detection, signatures, video_classification
+from keras_nonlocal.tfm.export import detection, image_classification, signatures, video_classification
 
-__all__ = ["detection", "export", "export_run", "signatures", "video_classification"]
+__all__ = ["detection", "export", "export_run", "image_classification", "signatures", "video_classification"]
 
 
 def export(
@@ -69,8 +69,8 @@ def _padded_signature(module):
     signature = module.padded_signature()
     if signature is None:
         raise errors.UserError(
-            f"a model of the task {type(module.params.task).__name__} has no signature for inputs of several sizes in one "
-            "batch: leave out --padded"
+            f"a model of the task {type(module.params.task).__name__} has no signature for inputs of several sizes in "
+            "one batch: leave out --padded"
         )
     return signature
 

@@ -10,6 +10,7 @@ from official.core import config_definitions as cfg
 
 from keras_nonlocal.export import Signature
 from keras_nonlocal.export.guards import only_if
+from keras_nonlocal.serving import constants
 from keras_nonlocal.tfm.tasks.answers import ByTask
 
 # What one request may make of encoded examples: a clip is as large as the network wants it, however short the video.
@@ -48,14 +49,17 @@ class Signatures(abc.ABC):
         return None
 
 
-def decoded(examples: tf.Tensor, decode: Callable, spec: tf.TensorSpec, what: str) -> tf.Tensor:
-    """Serialized examples to what the network takes, one after the other, and no more than memory is kept for.
+def decoded(
+    examples: tf.Tensor, decode: Callable, spec: tf.TensorSpec, what: str, name: str = constants.EXAMPLES
+) -> tf.Tensor:
+    """Encoded examples to what the network takes, one after the other, and no more than memory is kept for.
 
     Args:
-      examples: (B,) strings.
+      examples: (B, ...) strings.
       decode: from one of them to a tensor as in `spec`.
       spec: what one becomes.
       what: they are called in errors, "videos".
+      name: of the argument of the signature. Default "examples".
 
     Returns:
       (B, *spec.shape).
@@ -64,7 +68,7 @@ def decoded(examples: tf.Tensor, decode: Callable, spec: tf.TensorSpec, what: st
       tf.errors.InvalidArgumentError: if they would fill more than MAX_REQUEST_BYTES.
     """
     most = max(1, MAX_REQUEST_BYTES // (math.prod(spec.shape) * spec.dtype.size))
-    with at_most(most, examples, "examples", what):
+    with at_most(most, examples, name, what):
         return one_by_one(decode, examples, spec)
 
 
