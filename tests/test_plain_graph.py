@@ -16,6 +16,7 @@ from served_models import CLIP, IMAGE, image_params, module_of, video_params
 import keras_nonlocal
 from keras_nonlocal import export
 from keras_nonlocal.export import folding
+from keras_nonlocal.export.explain import Explain
 from keras_nonlocal.export.model import signatures_of
 from keras_nonlocal.tfm import layers as tfm_layers
 from keras_nonlocal.tfm.export import video_classification
@@ -29,7 +30,7 @@ def video(tmp_path_factory):
     network = folding.folded(network, video_classification.VideoClassificationModule.random_inputs(params))
     module = video_classification.VideoClassificationModule(params, network)
     path = tmp_path_factory.mktemp("saved") / "video"
-    return module, network, export.publish(module.signatures(), network, path)
+    return module, network, export.publish(module.signatures() | module.explain(None, 3), network, path)
 
 
 def test_a_video_classifier_is_plain(video):
@@ -52,10 +53,23 @@ def test_the_features_of_clips_are_those_of_the_network(video):
     np.testing.assert_allclose(answer["logits"], seen["pooled"] @ kernel + bias, rtol=1e-3, atol=1e-3)
 
 
+def test_queries_are_explained_as_by_the_block(video):
+    module, network, path = video
+    frames = np.random.default_rng(0).integers(0, 256, [2, *CLIP], dtype=np.uint8)
+    queries = np.float32([[[0, 1, 1], [3, 30, 16]], [[1, 16, 16], [2, 0, 31]]])
+    (answer,) = serve_v1(path, [("explain", {"frames": frames, "queries": queries})])
+    expected = Explain(network, top_k=3)((frames.astype("float32") - 114.75) / 57.375, queries)
+    assert answer["positions"].shape == (2, 2, 3, 3) and answer["weights"].min() > 0
+    for name, value in expected.items():
+        np.testing.assert_allclose(answer[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
+    with pytest.raises(ValueError, match="`block` must name one non-local block"):
+        module.explain("res9", 3)
+
+
 def test_every_warm_up_request_is_answered(video):
     module, _, path = video
-    signatures = module.signatures()
-    assert list(signatures) == ["serving_default", "encoded", "tf_example", "features"]
+    signatures = module.signatures() | module.explain("res3_0_nonlocal", 3)
+    assert list(signatures) == ["serving_default", "encoded", "tf_example", "features", "explain"]
     answers = serve_v1(path, [(name, signature.example) for name, signature in signatures.items()])
     for name, answer in zip(signatures, answers, strict=True):
         assert all(len(value) == 1 and value.dtype == np.float32 for value in answer.values()), name

@@ -23,7 +23,11 @@ flags.DEFINE_string("export_dir", None, "saved_models/NAME; the next free versio
 flags.DEFINE_string("labels", None, "File of class names, one a line, to keep beside the model.")
 flags.DEFINE_bool("fold_norms", True, "Fold batch norms into convolutions, but a detector's; answers are checked.")
 flags.DEFINE_bool("finite", False, "Refuse to answer with NaN or infinity, which over REST are no valid JSON.")
+flags.DEFINE_bool("explain", True, "With the signature `explain`, where the model has non-local blocks.")
+flags.DEFINE_string("explain_block", None, "The block that it is of, by its path or name. Default: the last.")
+flags.DEFINE_integer("explain_top_k", 20, "How many keys of each query it answers, at most.", lower_bound=1)
 FLAGS = flags.FLAGS
+OPTIONS = ("labels", "fold_norms", "finite", "explain", "explain_block", "explain_top_k")
 
 
 def main(_):
@@ -33,7 +37,7 @@ def main(_):
         raise errors.UserError("give --experiment and --model_dir of a training run, or --model, a saved Keras model")
     if FLAGS.model is not None and run:
         raise errors.UserError(f"--model is exported without --{run[0]}: leave one of them out")
-    options = {name: FLAGS[name].value for name in ("labels", "fold_norms", "finite")}
+    options = {name: FLAGS[name].value for name in OPTIONS}
     if FLAGS.model is not None:
         try:
             path = export.export_model(export.load_model(FLAGS.model), FLAGS.export_dir, **options)

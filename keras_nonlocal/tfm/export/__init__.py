@@ -21,6 +21,9 @@ def export(
     labels: str | None = None,
     fold_norms: bool = True,
     finite: bool = False,
+    explain: bool = True,
+    explain_block: str | None = None,
+    explain_top_k: int = 20,
 ) -> str:
     """Publishes a SavedModel with the signatures of the task, see the modules of this package.
 
@@ -32,6 +35,9 @@ def export(
       fold_norms: fold batch norms into the convolutions before them and W_z, see surgery.fold_norms; those of detectors
         never are. Default True.
       finite: refuse to answer with NaN or infinity, which over REST are no valid JSON. Default False.
+      explain: with the signature `explain`, where a classifier has non-local blocks. Default True.
+      explain_block: the block that it is of, by its path or name, as "res4_1_nonlocal". Default the last.
+      explain_top_k: how many keys of each query it answers, at most. Default 20.
 
     Returns:
       The path of the new version.
@@ -54,7 +60,16 @@ def export(
         inputs = module_class.random_inputs(params) if fold_norms else None
         network = model if inputs is None else folding.folded(model, inputs)
         module = module_class(params, network)  # A tf.function does not keep the object whose method it is.
-        exporter.write(module.signatures(), network, folder, labels, finite)
+        served = module.signatures()
+        if explain:
+            try:
+                served |= module.explain(explain_block, explain_top_k)
+            except ValueError as error:
+                raise errors.UserError(
+                    f"the signature `explain` cannot be made: {error}; choose another --explain_block, or leave it out "
+                    "with --noexplain"
+                ) from error
+        exporter.write(served, network, folder, labels, finite)
 
     return publish.publish(write, export_dir)
 
@@ -66,7 +81,11 @@ def export_run(
     labels: str | None = None,
     fold_norms: bool = True,
     finite: bool = False,
+    explain: bool = True,
+    explain_block: str | None = None,
+    explain_top_k: int = 20,
 ) -> str:
     """Publishes the newest checkpoint of a training run; see export."""
     params = train.load_experiment(experiment, model_dir)
-    return export(params, train.latest_checkpoint(model_dir), export_dir, labels, fold_norms, finite)
+    checkpoint = train.latest_checkpoint(model_dir)
+    return export(params, checkpoint, export_dir, labels, fold_norms, finite, explain, explain_block, explain_top_k)

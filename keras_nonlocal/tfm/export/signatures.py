@@ -44,6 +44,10 @@ class Signatures(abc.ABC):
     def signatures(self) -> dict[str, Signature]:
         """{name: a served function, what it takes and an example}; one is `serving_default`."""
 
+    def explain(self, block: str | None, top_k: int) -> dict[str, Signature]:
+        """{"explain": what chosen queries of a block attend to}, see export.explaining; {} of a task that has none."""
+        return {}
+
 
 def decoded(
     examples: tf.Tensor, decode: Callable, spec: tf.TensorSpec, what: str, name: str = constants.EXAMPLES

@@ -5,7 +5,7 @@ from official.vision.configs import video_classification
 from official.vision.ops import preprocess_ops_3d
 
 from keras_nonlocal import features as record_keys
-from keras_nonlocal.export import guards
+from keras_nonlocal.export import explaining, guards
 from keras_nonlocal.export.signatures import Signature, strings
 from keras_nonlocal.serving import constants
 from keras_nonlocal.tfm.export import seen, signatures
@@ -102,6 +102,10 @@ class VideoClassificationModule(signatures.Signatures):
         if self._features is not None:
             found[constants.FEATURES_SIGNATURE] = Signature(self.serve_features, *frames)
         return found
+
+    def explain(self, block, top_k):
+        served = self.signatures()[constants.DEFAULT_SIGNATURE]
+        return explaining.explain_signatures(self.model, served, self._pixels, block, top_k)
 
     def _pixels(self, frames):
         """Frames that were sent, checked, to what the network takes."""
