@@ -66,13 +66,16 @@ def check_plain(path, constant_bytes=1_000_000):
     nodes = list(reachable(meta_graph))
     count = collections.Counter(node.op for node in nodes)
     own = {function.signature.name for function in meta_graph.graph_def.library.function}
-    assert not {op for op in count if op not in own and not hasattr(tf.raw_ops, op)}, "not TensorFlow's own"
-    assert not {op for op in count if DENIED.search(op)}
+    unknown = {op for op in count if op not in own and not hasattr(tf.raw_ops, op)}
+    assert not unknown, f"not TensorFlow's own: {unknown}"
+    denied = {op for op in count if DENIED.search(op)}
+    assert not denied, f"no part of an inference: {denied}"
     library = meta_graph.graph_def.library
     holders = [*meta_graph.graph_def.node, *library.function, *(each for f in library.function for each in f.node_def)]
-    assert not {name for holder in holders for name in holder.attr if name in UNWANTED}
-    assert not library.gradient and not library.registered_gradients
-    assert sum(node.attr["value"].tensor.ByteSize() for node in nodes if node.op == "Const") < constant_bytes
+    unwanted = {name for holder in holders for name in holder.attr if name in UNWANTED}
+    assert not unwanted and not library.gradient and not library.registered_gradients, unwanted
+    size = sum(node.attr["value"].tensor.ByteSize() for node in nodes if node.op == "Const")
+    assert size < constant_bytes, f"constants of {size} bytes"
     for name, signature in _served(meta_graph).items():
         for alias, info in signature.outputs.items():
             assert tf.as_dtype(info.dtype) not in (tf.float16, tf.bfloat16), (name, alias)

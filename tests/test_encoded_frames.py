@@ -181,7 +181,7 @@ GOOD = jpeg(48, 64)
             [GOOD, jpeg(64, 48)],
             r"a video must have frames of one size, their heights and widths are from.*48 48.*64 64",
         ),
-        ([GOOD, resized(jpeg(8, 8), 9000, 9000)], "a video must have frames of one size"),
+        ([GOOD, resized(jpeg(8, 8), 9000, 9000), GOOD], "a video must have frames of one size"),
         ([resized(jpeg(8, 8), 9000, 9000)] * 2, r"too many pixels: .*\[9000 9000\]"),
         ([GOOD + bytes(64 * 2**20)] * 2, "a frame of a video has too many bytes: at most 67,108,864 are taken"),
     ],

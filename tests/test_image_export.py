@@ -69,7 +69,7 @@ def test_the_network_gets_what_the_parser_makes_of_files(data):
     params = image_params(**data)
     module = export.image_classification.ImageClassificationModule(params, network := Recorder())
     for name, file in FILES.items():
-        module.serve_encoded.python_function(module, tf.constant([file]))
+        module.serve_encoded.python_function(tf.constant([file]))
         np.testing.assert_allclose(
             tf.cast(network.given[0], tf.float32), tf.cast(parsed(params, file), tf.float32), atol=1e-5, err_msg=name
         )

@@ -1,4 +1,4 @@
-"""The signature `padded` of video classifiers: clips of several sizes in one batch, as TensorFlow Serving pads them."""
+"""The signature `padded`: inputs of several sizes in one batch, as TensorFlow Serving pads them."""
 
 import math
 
@@ -7,15 +7,15 @@ import pytest
 import tensorflow as tf
 import tf_keras
 import tiny_task
-from blocks import random_model
+from blocks import FLAVOURS, random_model
 from official.core import task_factory
 
 from keras_nonlocal import errors
-from keras_nonlocal.export import padded
+from keras_nonlocal.export import export_model, guards, padding
 from keras_nonlocal.serving import client
 from keras_nonlocal.serving.local import server
 from keras_nonlocal.tfm import export, video_classifier
-from keras_nonlocal.tfm.export import signatures, video_classification
+from keras_nonlocal.tfm.export import video_classification
 from keras_nonlocal.tfm.inputs import pixels
 
 SHAPE = (4, 32, 32, 3)
@@ -42,7 +42,7 @@ def model(params):
 def saved(params, model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("padded")
     checkpoint = tf.train.Checkpoint(model=model).write(str(folder / "checkpoint"))
-    return export.export(params, checkpoint, str(folder / "clips"), padded=True)
+    return export.export(params, checkpoint, str(folder / "clips"), explain=False, padded=True)
 
 
 def clips():
@@ -114,8 +114,8 @@ def test_over_both_protocols(saved, model):
 
 
 def test_wrong_requests_are_refused_with_a_sentence(params, model, monkeypatch):
-    monkeypatch.setattr(signatures, "MAX_REQUEST_BYTES", 3 * math.prod(SHAPE))
-    monkeypatch.setattr(padded, "MAX_GROWTH", 2)
+    monkeypatch.setattr(guards, "MAX_REQUEST_BYTES", 3 * math.prod(SHAPE))
+    monkeypatch.setattr(padding, "MAX_GROWTH", 2)
     signature = video_classification.VideoClassificationModule(params, model).padded_signature()
     serve = signature.concrete()
 
@@ -127,7 +127,8 @@ def test_wrong_requests_are_refused_with_a_sentence(params, model, monkeypatch):
         ([1, 4, 32, 32, 3], [[4, 32, 33]], "`sizes` must be from 1 to the padded size along every axis of `frames`"),
         ([1, 4, 32, 32, 3], [[0, 32, 32]], "`sizes` must be from 1 to the padded size"),
         ([2, 4, 32, 32, 3], [[4, 32, 32]], "`sizes` must have a row for each example"),
-        ([1, 0, 32, 32, 3], [[1, 32, 32]], "`sizes` must be from 1 to the padded size"),
+        ([1, 0, 32, 32, 3], [[1, 32, 32]], "`frames` holds nothing: every size must be at least 1"),
+        ([0, 4, 32, 32, 3], np.zeros([0, 3]), "`frames` holds nothing: every size must be at least 1"),
         ([1, 4, 32, 65, 3], [[4, 32, 32]], "`frames` is too large: an example may have at most 8,192 positions"),
         ([4, 4, 32, 32, 3], [[4, 32, 32]] * 4, "`frames` is too large: a request may have at most 36,864 bytes"),
         ([1, 4, 32, 32, 3], [[4, 32, 4]], "`mask`: layer pool1 needs W of at least 3"),
@@ -142,3 +143,27 @@ def test_networks_that_cannot_be_told_are_named(params, model):
     module = video_classification.VideoClassificationModule(params, flat)
     with pytest.raises(errors.UserError, match="cannot serve padded inputs: .*of class Flatten.*; leave out --padded"):
         module.padded_signature()
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_keras_model(flavour, tmp_path):
+    """Of inputs of floats, in the names of the model."""
+    package = FLAVOURS[flavour]
+    layers = package.keras.layers
+    maps = package.keras.Input((None, None, 4), name="maps")
+    x = package.layers.NonLocal2D()(layers.Conv2D(4, 3, padding="same", activation="relu")(maps))
+    model = random_model(package.keras.Model(maps, layers.GlobalAveragePooling2D(name="mean")(x)))
+    path = export_model(model, tmp_path / "maps", explain=False, padded=True)
+    rng = np.random.default_rng(6)
+    alone = [rng.normal(size=(1, *size, 4)).astype("float32") for size in ((5, 8), (9, 3))]
+    batch = merged([{"maps": x, "sizes": np.array([x.shape[1:3]], np.int32)} for x in alone], rows=2)
+    found = run_v1(path, batch)
+    for i, each in enumerate(alone):
+        np.testing.assert_allclose(found["output_0"][i], np.asarray(model(each))[0], rtol=0, atol=1e-5)
+
+
+def test_a_keras_model_of_several_inputs_is_named(tmp_path):
+    inputs = [tf_keras.Input((8, 8, 4), name=name) for name in ("a", "b")]
+    model = tf_keras.Model(inputs, tf_keras.layers.GlobalAveragePooling2D()(tf_keras.layers.Add()(inputs)))
+    with pytest.raises(errors.UserError, match="it takes several, a, b; leave out --padded"):
+        export_model(model, tmp_path / "maps", explain=False, padded=True)

@@ -5,17 +5,19 @@ import re
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from saved_graphs import check_plain, graph_of, reachable, serve_v1
+from saved_graphs import check_plain, serve_v1
 from served_models import CLIP, IMAGE, image_params, module_of, video_params
 
 import keras_nonlocal
 from keras_nonlocal import export
 from keras_nonlocal.export import folding
-from keras_nonlocal.layers import non_local
+from keras_nonlocal.export.explain import Explain
+from keras_nonlocal.export.model import signatures_of
 from keras_nonlocal.tfm import layers as tfm_layers
 from keras_nonlocal.tfm.export import video_classification
 
@@ -28,7 +30,7 @@ def video(tmp_path_factory):
     network = folding.folded(network, video_classification.VideoClassificationModule.random_inputs(params))
     module = video_classification.VideoClassificationModule(params, network)
     path = tmp_path_factory.mktemp("saved") / "video"
-    return module, network, export.publish(module.signatures(), network, path)
+    return module, network, export.publish(module.signatures() | module.explain(None, 3), network, path)
 
 
 def test_a_video_classifier_is_plain(video):
@@ -51,27 +53,43 @@ def test_the_features_of_clips_are_those_of_the_network(video):
     np.testing.assert_allclose(answer["logits"], seen["pooled"] @ kernel + bias, rtol=1e-3, atol=1e-3)
 
 
+def test_queries_are_explained_as_by_the_block(video):
+    module, network, path = video
+    frames = np.random.default_rng(0).integers(0, 256, [2, *CLIP], dtype=np.uint8)
+    queries = np.float32([[[0, 1, 1], [3, 30, 16]], [[1, 16, 16], [2, 0, 31]]])
+    (answer,) = serve_v1(path, [("explain", {"frames": frames, "queries": queries})])
+    expected = Explain(network, top_k=3)((frames.astype("float32") - 114.75) / 57.375, queries)
+    assert answer["positions"].shape == (2, 2, 3, 3) and answer["weights"].min() > 0
+    for name, value in expected.items():
+        np.testing.assert_allclose(answer[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
+    with pytest.raises(ValueError, match="`block` must name one non-local block"):
+        module.explain("res9", 3)
+
+
 def test_every_warm_up_request_is_answered(video):
     module, _, path = video
-    signatures = module.signatures()
-    assert list(signatures) == ["serving_default", "encoded", "tf_example", "features"]
+    signatures = module.signatures() | module.explain("res3_0_nonlocal", 3)
+    assert list(signatures) == ["serving_default", "encoded", "tf_example", "features", "explain"]
     answers = serve_v1(path, [(name, signature.example) for name, signature in signatures.items()])
     for name, answer in zip(signatures, answers, strict=True):
         assert all(len(value) == 1 and value.dtype == np.float32 for value in answer.values()), name
 
 
 def test_the_custom_gradients_of_blocks_are_not_in_it(tmp_path):
-    """Every form, in one piece and in chunks, with projections: as TensorFlow saves them there are such."""
-    inputs = tf_keras.Input((6, 6, 8), name="maps")
-    x = inputs
-    for form in non_local.pairwise_forms.FORMS:
-        for implementation in non_local.attend.implementations(non_local.pairwise_forms.get(form)):
-            x = tfm_layers.NonLocal2D(form, implementation=implementation)(x)
+    """TensorFlow would keep a mark of each, of which loading warns: of projections, loops, and its own swish."""
+    x = inputs = tf_keras.Input((6, 6, 8), name="maps")
+    for form in ("embedded_gaussian", "dot_product", "concatenation"):
+        x = tfm_layers.NonLocal2D(form)(x)
     model = tf_keras.Model(inputs, tf_keras.layers.Activation("swish")(x))
-    check_plain(export.export_model(model, tmp_path / "plain"))
-    tf.saved_model.save(model, str(tmp_path / "as_it_is"))
-    nodes = list(reachable(graph_of(tmp_path / "as_it_is")))
-    assert sum("_gradient_op_type" in node.attr for node in nodes) > 5
+    signatures, served = signatures_of(model)
+    marked = [node for node in reachable_in(signatures["serving_default"]) if "_gradient_op_type" in node.attr]
+    assert len(marked) > 3
+    check_plain(export.publish(signatures, served, tmp_path / "plain"))
+
+
+def reachable_in(signature):
+    graph = signature.concrete().graph.as_graph_def()
+    return [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
 
 
 def test_compilation_by_xla_is_not_in_it(tmp_path):
@@ -101,7 +119,7 @@ def test_the_check_sees_what_is_not_plain(tmp_path):
         def call(self, x):
             return x + tf.constant(np.random.default_rng(0).normal(size=[500_000, 3]).astype("float32"))[:1]
 
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="constants of 6000"):
         check_plain(export.export_model(tf_keras.Model(inputs, Large()(inputs)), tmp_path / "large"))
 
 
@@ -131,8 +149,8 @@ def test_loading_says_no_more_than_of_any_model(video, tmp_path):
     module.weight = tf.Variable(2.0)
     double = tf.function(lambda x: {"y": module.weight * x}).get_concrete_function(tf.TensorSpec([None], name="x"))
     tf.saved_model.save(module, str(tmp_path / "trivial"), double)
-    x = keras_nonlocal.layers.keras.Input((4, 4, 2), name="x")
-    keras3 = keras_nonlocal.layers.keras.Model(x, keras_nonlocal.NonLocal2D()(x))
+    x = keras.Input((4, 4, 2), name="x")
+    keras3 = keras.Model(x, keras_nonlocal.NonLocal2D()(x))
     paths = [str(tmp_path / "trivial"), video[-1], export.export_model(keras3, tmp_path / "keras3")]
     environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     done = subprocess.run(

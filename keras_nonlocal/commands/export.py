@@ -23,12 +23,16 @@ flags.DEFINE_string("export_dir", None, "saved_models/NAME; the next free versio
 flags.DEFINE_string("labels", None, "File of class names, one a line, to keep beside the model.")
 flags.DEFINE_bool("fold_norms", True, "Fold batch norms into convolutions, but a detector's; answers are checked.")
 flags.DEFINE_bool("finite", False, "Refuse to answer with NaN or infinity, which over REST are no valid JSON.")
+flags.DEFINE_bool("explain", True, "With the signature `explain`, where the model has non-local blocks.")
+flags.DEFINE_string("explain_block", None, "The block that it is of, by its path or name. Default: the last.")
+flags.DEFINE_integer("explain_top_k", 20, "How many keys of each query it answers, at most.", lower_bound=1)
 flags.DEFINE_bool(
     "padded",
     False,
-    "Also serve `padded`, clips of several sizes in one batch: a second graph, which takes its time to load.",
+    "With the signature `padded`, for inputs of several sizes in one batch: a second graph, which takes time to load.",
 )
 FLAGS = flags.FLAGS
+OPTIONS = ("labels", "fold_norms", "finite", "explain", "explain_block", "explain_top_k", "padded")
 
 
 def main(_):
@@ -38,9 +42,7 @@ def main(_):
         raise errors.UserError("give --experiment and --model_dir of a training run, or --model, a saved Keras model")
     if FLAGS.model is not None and run:
         raise errors.UserError(f"--model is exported without --{run[0]}: leave one of them out")
-    if FLAGS.model is not None and FLAGS.padded:
-        raise errors.UserError("--padded is for the run of a video classifier: leave it out with --model")
-    options = {name: FLAGS[name].value for name in ("labels", "fold_norms", "finite")}
+    options = {name: FLAGS[name].value for name in OPTIONS}
     if FLAGS.model is not None:
         try:
             path = export.export_model(export.load_model(FLAGS.model), FLAGS.export_dir, **options)
@@ -50,7 +52,5 @@ def main(_):
             raise errors.UserError(f"--model={FLAGS.model}: {error}") from error
     else:
         tfm_export = importlib.import_module("keras_nonlocal.tfm.export")  # which not every model needs
-        path = tfm_export.export_run(
-            FLAGS.experiment, FLAGS.model_dir, FLAGS.export_dir, padded=FLAGS.padded, **options
-        )
+        path = tfm_export.export_run(FLAGS.experiment, FLAGS.model_dir, FLAGS.export_dir, **options)
     print("published", path)

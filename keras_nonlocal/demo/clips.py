@@ -132,27 +132,31 @@ def _shrink(frame):
     return cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
-def background(source: Source, rng: np.random.Generator, count: int, size: int = SIZE) -> np.ndarray:
+def background(
+    source: Source, rng: np.random.Generator, count: int, size: tuple[int, int] = (SIZE, SIZE)
+) -> np.ndarray:
     """A random piece of the footage in time and space, darkened.
 
     Args:
       source: a Source.
       rng: a numpy Generator.
       count: of frames.
-      size: pixels, height and width. Default those of the clips.
+      size: pixels, (height, width). Default those of the clips.
 
     Returns:
-      (count, size, size, 3) uint8.
+      (count, *size, 3) uint8.
     """
     weights = np.array([len(footage) for footage in source.footage], float)
     footage = source.footage[rng.choice(len(weights), p=weights / weights.sum())]
     _, height, width, _ = footage.shape
-    side = rng.integers(min(size, height), height + 1)
-    t, y, x = (rng.integers(n + 1) for n in (len(footage) - count, height - side, width - side))
-    piece = footage[t : t + count, y : y + side, x : x + side]
+    most = min(height, width * size[0] // size[1])  # rows of a piece of this shape
+    rows = rng.integers(min(size[0], most), most + 1)
+    columns = rows * size[1] // size[0]
+    t, y, x = (rng.integers(n + 1) for n in (len(footage) - count, height - rows, width - columns))
+    piece = footage[t : t + count, y : y + rows, x : x + columns]
     # OpenCV enlarges by another interpolation than it shrinks by.
-    method = cv2.INTER_AREA if side >= size else cv2.INTER_LINEAR
-    frames = np.stack([cv2.resize(frame, (size, size), interpolation=method) for frame in piece])
+    method = cv2.INTER_AREA if rows >= size[0] else cv2.INTER_LINEAR
+    frames = np.stack([cv2.resize(frame, size[::-1], interpolation=method) for frame in piece])
     return np.rint(BRIGHTNESS * frames).astype(np.uint8)
 
 

@@ -23,7 +23,7 @@ with errors.needs_extra("demo"):
     import cv2
     import tqdm
 
-SIZE = 256  # pixels, height and width
+SIZE = 128, 640  # pixels, height and width: far wider than what convolutions see
 DIGIT = 28  # pixels
 RULED = 3  # digits beside the cue
 # Centres are no nearer to each other, so that no two digits overlap.
@@ -44,7 +44,7 @@ def compose(source: clips.Source, rng: np.random.Generator, cue: int) -> tuple[n
       cue: 0 or 1, the class of the digit that decides.
 
     Returns:
-      (SIZE, SIZE, 3) uint8, and for each digit, the cue first, {"category_id": an id of CATEGORIES, "bbox": [x, y,
+      (*SIZE, 3) uint8, and for each digit, the cue first, {"category_id": an id of CATEGORIES, "bbox": [x, y,
       width, height] in pixels}.
     """
     image = clips.background(source, rng, 1, SIZE)[0]
@@ -62,7 +62,7 @@ def compose(source: clips.Source, rng: np.random.Generator, cue: int) -> tuple[n
 def _places(rng, count):
     """(count, 2) first rows and columns of digits that do not overlap."""
     while True:
-        places = rng.integers(SIZE - DIGIT + 1, size=(count, 2))
+        places = rng.integers([side - DIGIT + 1 for side in SIZE], size=(count, 2))
         distances = np.abs(places[:, None] - places[None]).max(axis=-1) + APART * np.eye(count, dtype=int)
         if distances.min() >= APART:
             return places
@@ -105,7 +105,7 @@ def write(out: str | os.PathLike, counts: dict[str, int], seed: int = 0) -> None
                 name = f"{index:06}.jpg"
                 # Bytes: OpenCV says nothing of a full disk.
                 (folder / name).write_bytes(cv2.imencode(".jpg", image[..., ::-1])[1].tobytes())  # RGB -> BGR
-                images.append({"id": index, "file_name": name, "height": SIZE, "width": SIZE})
+                images.append({"id": index, "file_name": name, "height": SIZE[0], "width": SIZE[1]})
                 for each in objects:
                     area = each["bbox"][2] * each["bbox"][3]
                     ids = {"id": len(annotations) + 1, "image_id": index}

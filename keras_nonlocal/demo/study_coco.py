@@ -1,7 +1,7 @@
 """Does it help a detector? Objects whose class another object decides, near or far, without and with a block in res4.
 
-A class in tf-models-official's RetinaNet depends, through convolutions alone, on a square of the image. The plain R10
-of the study sees 102 to 157 pixels to each side, by where in the grid the object is; the plain R18 sees every cue.
+A class in tf-models-official's RetinaNet depends, through convolutions alone, on a square of the image. The plain R18
+of the study sees 222 to 277 pixels to each side, by where in the grid the object is, of images 640 wide.
 """
 
 import dataclasses
@@ -23,9 +23,9 @@ STEPS = 1500
 EXPERIMENT, CONFIG = "retinanet_r50_coco", "study_coco"
 # Boxes that share as much of their union are of the same object.
 SAME_BOX = 0.5
-# Pixels to the cue, where each range begins and the last one ends. Up to 100 the plain R10 sees the cue's centre from
-# every place, from 160 on from none.
-RANGES = (0, 64, 100, 160, 256)
+# Pixels to the cue, where each range begins and the last one ends. Up to 208 the plain network sees the whole cue from
+# every place, from 292 on nothing of it from any.
+RANGES = (0, 100, 208, 292, 450, 640)
 CHANCE = 0.5
 
 
@@ -35,12 +35,10 @@ class Network:
 
     Args:
       name: for people.
-      depth: of the ResNet.
       blocks: where non-local blocks go, as Placement.
     """
 
     name: str
-    depth: int
     blocks: dict = dataclasses.field(default_factory=dict)
 
     @property
@@ -49,7 +47,7 @@ class Network:
         return study.slug(self.name)
 
 
-NETWORKS = (Network("R10", 10), Network("R10, 1 block in res4", 10, {"res4": [0]}), Network("R18", 18))
+NETWORKS = (Network("R18"), Network("R18, 1 block in res4", {"res4": [0]}))
 
 
 def run_study(
@@ -114,8 +112,7 @@ def write_records(folder: pathlib.Path, seed: int, counts: dict[str, int]) -> No
 
 def _train_command(folder, seed, network, steps):
     """The command line of a training; what it has else than CONFIG is written beside its folder."""
-    placed = {"model_id": network.depth, "non_local": {"res4": [], **network.blocks}}
-    task = {"model": {"backbone": {"non_local_resnet": placed}}}
+    task = {"model": {"backbone": {"non_local_resnet": {"non_local": network.blocks}}}}
     for part in ("train", "validation"):
         task[f"{part}_data"] = {"input_path": f"{folder}/records/{part}-*.tfrecord"}
     rate = {"cosine": {"decay_steps": steps}}

@@ -7,6 +7,9 @@ import tensorflow as tf
 
 from keras_nonlocal.export.signatures import Signature
 
+# What one request may make of its inputs.
+MAX_REQUEST_BYTES = 256 * 2**20
+
 
 def only_if(what: str, *rules: tuple) -> Any:
     """A context for what may happen only to those that keep all rules; INVALID_ARGUMENT to the others.

@@ -1,12 +1,12 @@
 """Any Keras model, of either flavour, as a SavedModel for TensorFlow Serving."""
 
-import contextlib
 import os
 from typing import Any
 
 import tensorflow as tf
 
-from keras_nonlocal.export import folding, guards, saved_model, tensors
+from keras_nonlocal import errors
+from keras_nonlocal.export import explaining, folding, padding, saved_model, tensors
 from keras_nonlocal.export.signatures import Signature
 from keras_nonlocal.serving import constants
 from keras_nonlocal.surgery import functional
@@ -18,6 +18,10 @@ def export_model(
     labels: str | None = None,
     fold_norms: bool = True,
     finite: bool = False,
+    explain: bool = True,
+    explain_block: str | None = None,
+    explain_top_k: int = 20,
+    padded: bool = False,
 ) -> str:
     """Publishes a model as the next version of a directory, with a warm-up request.
 
@@ -32,6 +36,11 @@ def export_model(
       fold_norms: fold the batch norms of a functional model, see surgery.fold_norms, after a check that it answers as
         before. Others are exported as they are. Default True.
       finite: refuse to answer with NaN or infinity, which over REST are no valid JSON. Default False.
+      explain: with the signature `explain`, where a model of one input has non-local blocks. Default True.
+      explain_block: the block that it is of, by its path or name, as "res4_1_nonlocal". Default the last.
+      explain_top_k: how many keys of each query it answers, at most. Default 20.
+      padded: with the signature `padded`, for inputs of several sizes in one batch, of a functional model of one input:
+        see padding.padded_signature. A second graph beside the other, on the same weights. Default False.
 
     Returns:
       The path of the new version.
@@ -50,6 +59,10 @@ def export_model(
     TensorShape([1, 8, 8, 4])
     """
     signatures, served = signatures_of(model, fold_norms)
+    if explain and len(signatures[constants.DEFAULT_SIGNATURE].specs) == 1:
+        signatures |= _explain_signatures(served, signatures[constants.DEFAULT_SIGNATURE], explain_block, explain_top_k)
+    if padded:
+        signatures[constants.PADDED_SIGNATURE] = _padded_signature(served, signatures[constants.DEFAULT_SIGNATURE])
     return saved_model.publish(signatures, served, export_dir, labels, finite)
 
 
@@ -62,10 +75,33 @@ def signatures_of(model: Any, fold_norms: bool = True) -> tuple[dict[str, Signat
 
     @tf.function
     def serve(**named):
-        named = inputs.checked(named)
-        with contextlib.ExitStack() as stack:
-            for name, value in named.items():
-                stack.enter_context(guards.not_empty(name, value))
+        with inputs.checked(named) as named:
             return tensors.outputs_of(model, inputs.call(model, named))
 
     return {constants.DEFAULT_SIGNATURE: Signature(serve, inputs.specs, example)}, model
+
+
+def _padded_signature(model, served):
+    inputs = tensors.inputs_of(model)
+    if len(served.specs) != 1:
+        raise errors.UserError(
+            f"the network cannot serve padded inputs: it takes several, {', '.join(served.specs)}; leave out --padded"
+        )
+    ((name, example),) = served.example.items()
+    return padding.padded_signature(
+        model,
+        name,
+        example,
+        lambda value: tf.cast(value, inputs.dtypes[name]),
+        lambda outputs: tensors.outputs_of(model, outputs),
+    )
+
+
+def _explain_signatures(model, served, block, top_k):
+    inputs = tensors.inputs_of(model)
+
+    def prepare(value):
+        with inputs.checked(dict.fromkeys(inputs.specs, value)) as named:
+            return inputs.alone(named)
+
+    return explaining.explain_signatures(model, served, prepare, block, top_k)

@@ -1,14 +1,16 @@
 """What a Keras model of either flavour takes and gives, as named tensors."""
 
+import contextlib
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras_nonlocal.export import guards
 from keras_nonlocal.surgery import functional
 
 # In an example, of every size that a model leaves open but that of the batch.
@@ -42,9 +44,22 @@ class Inputs:
     def _given(self, named):
         return tf.nest.map_structure(lambda name: tf.cast(named[name], self.dtypes[name]), self.structure)
 
-    def checked(self, named: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The same tensors, held to the shapes in `specs`: TensorFlow Serving does not, and some kernels abort."""
-        return {name: tf.ensure_shape(named[name], spec.shape) for name, spec in self.specs.items()}
+    @contextlib.contextmanager
+    def checked(self, named: Mapping[str, tf.Tensor]) -> Iterator[dict[str, tf.Tensor]]:
+        """A context with the same tensors, for what happens only if they have the shapes of `specs` and are not empty.
+
+        TensorFlow Serving does not look, and some kernels end the whole process.
+        """
+        named = {name: tf.ensure_shape(named[name], spec.shape) for name, spec in self.specs.items()}
+        with contextlib.ExitStack() as stack:
+            for name, value in named.items():
+                stack.enter_context(guards.not_empty(name, value))
+            yield named
+
+    def alone(self, named: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """The only tensor, as the model takes it."""
+        (given,) = tf.nest.flatten(self._given(named))
+        return given
 
     def example(self) -> dict[str, np.ndarray]:
         """Arrays that fit: random from 0 to 1, or zeros where an input takes no floats, always the same."""

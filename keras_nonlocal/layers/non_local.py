@@ -184,6 +184,90 @@ class NonLocalMixin(FlavourMixin):
     def compute_output_shape(self, input_shape):
         return input_shape
 
+    def attention_of(self, inputs: tf.Tensor, queries: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
+        """The attention of chosen queries: their rows of what return_attention_scores gives, but no other is computed.
+
+        Nothing of size N x M is built, nor theta anywhere else, and the graph of it is of plain operations.
+
+        Args:
+          inputs: x, (B, *positions, C), of a layer that is built.
+          queries: (B, Q, rank) int32, the indices of Q positions on the position axes. One that is outside of them is
+            an InvalidArgumentError on a CPU; nobody knows what else.
+          mask: as in a call.
+
+        Returns:
+          (B, Q, M), the weights of the M keys that a query meets: those of its own set, where `extent` or
+          `group_frames` keep positions apart. `key_cells` says where they are. At least float32. Weights of the forms
+          that are not normalised by a softmax may have any sign and size.
+
+        Example:
+
+        >>> layer = keras_nonlocal.NonLocal2D(pool_size=2)
+        >>> x = np.random.default_rng(0).normal(size=[1, 6, 8, 16]).astype("float32")
+        >>> _, attention = layer(x, return_attention_scores=True)
+        >>> weights = layer.attention_of(x, [[[5, 7], [0, 1]]])  # of the last position and of the second
+        >>> bool(np.allclose(weights[0], attention.numpy()[0, [47, 1]]))
+        True
+        """
+        x = tf.cast(inputs, self.compute_dtype)
+        queries = tf.cast(queries, tf.int32)
+        batch, *positions, _ = dims(x)
+        self._check_sizes(positions)
+        self._assert_unknown_sizes(positions)
+        if mask is not None:
+            mask = expand_mask(mask, batch, positions)
+            x = tf.where(mask[..., None], x, tf.zeros_like(x))
+        theta = self._embedded(tf.gather_nd(x, queries, batch_dims=1), self.theta, self._theta_w_f())  # (B, Q, C')
+        if self.pool_before_projection:
+            keys, key_mask = self._pooled(x, mask)
+            phi = self._embedded(keys, self.phi, self._phi_w_f())
+        else:
+            # w_f comes after the pooling, which is not linear.
+            phi, key_mask = self._pooled(self._embedded(x, self.phi), mask)
+            phi = phi if self.w_f is None else phi @ tf.cast(self._phi_w_f(), phi.dtype)
+        phi = self._scaled(phi)
+        sets, _, keys = self.sets(positions)
+        # Each query with the keys of all sets, of which it then takes its own. That is a row of the N x M at most;
+        # phi gathered for each query could be many times as much.
+        phi = tf.reshape(self._sets.to_sets(phi), [batch, sets * keys, phi.shape[-1]])  # (B, *keys, C') -> (B, S*M, C')
+        scores = pairwise_forms.scores(self.form, theta, phi)  # (B, Q, S*M)
+        valid = None
+        if key_mask is not None:
+            valid = tf.reshape(self._sets.mask_to_sets(key_mask), [batch, 1, sets * keys])  # (B*S, M) -> (B, 1, S*M)
+        if not self._sets.single:
+            own, count = self._sets.set_of(queries, positions), dims(queries)[1]
+            scores = tf.gather(tf.reshape(scores, [batch, count, sets, keys]), own, batch_dims=2)  # (B, Q, M)
+            if valid is not None:
+                valid = tf.gather(tf.reshape(valid, [batch, sets, keys]), own, batch_dims=1)  # (B, Q, M)
+        return pairwise_forms.normalised(self.form, scores, valid)
+
+    def key_cells(self, queries: tf.Tensor, keys: tf.Tensor, positions: Sequence[int | tf.Tensor]) -> tf.Tensor:
+        """Where the keys are that `attention_of` gives the weights of.
+
+        Args:
+          queries: (B, Q, rank) int32, as given to `attention_of`.
+          keys: (B, Q, K) int32, the numbers of keys of each query, from 0 to M - 1.
+          positions: the sizes of the position axes, ints or scalar tensors.
+
+        Returns:
+          (B, Q, K, rank) int32, their indices on the axes of the key grid: pooling with `key_pool`, each is of as many
+          positions.
+
+        Example:
+
+        >>> layer = keras_nonlocal.NonLocal3D(extent="space", pool_size=None)
+        >>> layer.key_cells([[[3, 0, 0]]], [[[0, 11]]], (4, 6, 8)).numpy().tolist()  # keys of the query's own frame
+        [[[[3, 0, 0], [3, 1, 3]]]]
+        """
+        queries, keys = tf.cast(queries, tf.int32), tf.cast(keys, tf.int32)
+        sets = tf.broadcast_to(self._sets.set_of(queries, positions)[..., None], tf.shape(keys))
+        return self._sets.cells(sets, keys, self.key_grid(positions))
+
+    @property
+    def key_pool(self) -> tuple[int, ...]:
+        """How many positions a key is the maximum of, along each position axis: 1 for those that are not pooled."""
+        return self._pool
+
     def attention_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         """The shape of what return_attention_scores returns for an input shape; None for sizes that are not known."""
         batch, *positions, _ = self._checked_input_shape(input_shape)
@@ -252,7 +336,7 @@ class NonLocalMixin(FlavourMixin):
 
     def _projected(self, x, mask, whole_windows):
         """What attend takes: theta at all positions; phi, g and the mask of valid keys at the (pooled) keys'."""
-        w_theta, w_phi = (self._w_f(0), self._w_f(1)) if self.form.owns_w_f else (None, None)
+        w_theta, w_phi = self._theta_w_f(), self._phi_w_f()
         if math.prod(self._pool) == 1:
             theta, phi, g = self._project(x, (self.theta, w_theta), (self.phi, w_phi), (self.g, None))
             key_mask = mask
@@ -266,13 +350,26 @@ class NonLocalMixin(FlavourMixin):
             phi, key_mask = self._pooled(phi, mask, whole_windows)
             phi = phi if w_phi is None else phi @ w_phi
             g, _ = self._pooled(g, mask, whole_windows)
-        if self.scale and self.form.scales:
-            # Not tf.cast, which takes a Python number through float32. The keys are fewer than the queries. 16-bit ones
-            # would be rounded once more.
-            phi = pairwise_forms.for_scores(phi) * (1 / math.sqrt(phi.shape[-1]))
-        return theta, phi, g, key_mask
+        return theta, self._scaled(phi), g, key_mask
 
-    def _pooled(self, x, mask, whole_windows):
+    def _scaled(self, phi):
+        """phi, for theta . phi to come out scaled."""
+        if not (self.scale and self.form.scales):
+            return phi
+        # Not tf.cast, which takes a Python number through float32. The keys are fewer than the queries. 16-bit ones
+        # would be rounded once more.
+        return pairwise_forms.for_scores(phi) * (1 / math.sqrt(phi.shape[-1]))
+
+    def _embedded(self, x, layer, w_f=None):
+        """theta or phi of (..., C) outside of a call, by plain operations: x itself without a layer."""
+        linear = None if layer is None else self._linear(layer, w_f)
+        if linear is not None:
+            kernel, bias = (None if part is None else tf.cast(part, x.dtype) for part in linear)
+            return _over_rows(lambda rows: rows @ kernel if bias is None else rows @ kernel + bias, x)
+        y = x if layer is None else _over_rows(layer, x)
+        return y if w_f is None else y @ tf.cast(w_f, y.dtype)
+
+    def _pooled(self, x, mask, whole_windows=False):
         """x and the mask, or None, at the keys."""
         if mask is None:
             return max_pool(x, self._pool), None
@@ -304,9 +401,13 @@ class NonLocalMixin(FlavourMixin):
             kernel, bias = kernel @ w_f, None if bias is None else tf.linalg.matvec(w_f, bias, transpose_a=True)
         return projections.Projection(kernel, bias)
 
-    def _w_f(self, half):
-        """The half of w_f for theta (0) or phi (1), (C', 1)."""
-        return tf.split(self._weight(self.w_f), 2)[half][:, None]
+    def _theta_w_f(self):
+        """The half of w_f for theta, (C', 1); None for forms without w_f."""
+        return tf.split(self._weight(self.w_f), 2)[0][:, None] if self.form.owns_w_f else None
+
+    def _phi_w_f(self):
+        """The half of w_f for phi, (C', 1); None for forms without w_f."""
+        return tf.split(self._weight(self.w_f), 2)[1][:, None] if self.form.owns_w_f else None
 
     def _kernel(self, layer):
         """The kernel of a projection, or None where only the layer itself can multiply by it: Keras quantized it."""

@@ -80,13 +80,32 @@ def attention(form, theta, phi, key_mask=None):
       (B, N, M), in float32 for 16-bit inputs and in the inputs' dtype otherwise.
     """
     valid = None if key_mask is None else key_mask[:, None, :]  # (B, M) -> (B, 1, M)
+    return normalised(form, scores(form, theta, phi), valid)
+
+
+def scores(form, theta, phi):
+    """The number of every pair that `normalised` makes weights of: (B, N, M) for what `attention` takes."""
+    return _concatenation_scores(theta, phi) if form.owns_w_f else _product_scores(theta, phi)
+
+
+def normalised(form, scores, valid=None):
+    """The weights f / C(x) of scores.
+
+    Args:
+      form: a PairwiseForm.
+      scores: (..., M) of queries, each with all its keys.
+      valid: boolean, as `scores` or broadcast to it, False for keys that take no part; None when all do.
+
+    Returns:
+      As `scores`. A query without any valid key gets zeros.
+    """
     if form.normalization == "softmax":
-        weights = softmax(theta, phi, key_mask)
+        weights = _softmax(scores, valid)
         return weights if valid is None else tf.where(valid, weights, tf.zeros_like(weights))
-    scores = _concatenation_scores(theta, phi) if form.owns_w_f else _product_scores(theta, phi)
-    if valid is not None:
-        scores = tf.where(valid, scores, tf.zeros_like(scores))
-    return tf.math.divide_no_nan(scores, count_keys(phi, key_mask, scores.dtype))
+    if valid is None:
+        return tf.math.divide_no_nan(scores, tf.cast(tf.shape(scores)[-1], scores.dtype))
+    count = tf.reduce_sum(tf.cast(valid, scores.dtype), axis=-1, keepdims=True)
+    return tf.math.divide_no_nan(tf.where(valid, scores, tf.zeros_like(scores)), count)
 
 
 def softmax(theta, phi, key_mask=None):
@@ -94,11 +113,7 @@ def softmax(theta, phi, key_mask=None):
 
     Args and returns: those of `attention`.
     """
-    scores = _product_scores(theta, phi)
-    if key_mask is not None:
-        # The lowest finite number, not -inf: a row of nothing but -inf would be NaN.
-        scores = tf.where(key_mask[:, None, :], scores, scores.dtype.min)
-    return tf.nn.softmax(scores)
+    return _softmax(_product_scores(theta, phi), None if key_mask is None else key_mask[:, None, :])
 
 
 def count_keys(phi, key_mask, dtype):
@@ -121,6 +136,13 @@ def for_scores(x):
     that comes out in float32.
     """
     return tf.cast(x, normalising_dtype(x.dtype))
+
+
+def _softmax(scores, valid):
+    if valid is not None:
+        # The lowest finite number, not -inf: a row of nothing but -inf would be NaN.
+        scores = tf.where(valid, scores, scores.dtype.min)
+    return tf.nn.softmax(scores)
 
 
 def _product_scores(theta, phi):

@@ -143,12 +143,61 @@ class Sets:
         """(B, *positions) -> (B*S, N)."""
         return self.to_sets(mask[..., None])[..., 0]
 
+    def set_of(self, cells, positions):
+        """Which set each cell of a grid is in, as they are numbered in `to_sets`.
+
+        Args:
+          cells: (..., rank) int32, the indices of cells on the position axes.
+          positions: the sizes of these axes.
+
+        Returns:
+          (...) int32.
+        """
+        time = cells[..., 0]
+        if self._frame_by_frame:
+            return time
+        number = time // self._group_frames if self._group_frames else tf.zeros_like(time)
+        if self._pixel_by_pixel:
+            number = (number * positions[1] + cells[..., 1]) * positions[2] + cells[..., 2]
+        return number
+
+    def cells(self, sets, inside, positions):
+        """The cells that have these numbers in these sets, as they are numbered in `to_sets`.
+
+        Args:
+          sets: (...) int32, from `set_of`.
+          inside: (...) int32, numbers of positions inside the sets.
+          positions: the sizes of the position axes.
+
+        Returns:
+          (..., rank) int32.
+        """
+        sizes = self.split(positions)
+        outer, inner = (_unravel(*each) for each in zip((sets, inside), sizes, strict=True))
+        if self.single:
+            indices = inner
+        elif self._frame_by_frame:
+            indices = [sets, *inner]
+        else:
+            first = outer[0] * self._group_frames if self._group_frames else 0  # frame of the run
+            indices = [first + inner[0], *(outer[-2:] if self._pixel_by_pixel else inner[1:])]
+        return tf.stack(indices, axis=-1)
+
     def attention_from_sets(self, attention, batch, positions):
         """(B*S, N, M) -> (B, N, M) for a single set, (B, S, N, M) otherwise."""
         if self.single:
             return attention
         _, queries, keys = dims(attention)
         return tf.reshape(attention, [batch, product(self.split(positions)[0]), queries, keys])
+
+
+def _unravel(numbers, sizes):
+    """The indices, one tensor for each axis, of numbers that count through axes of these sizes, the last one first."""
+    indices = []
+    for size in reversed(sizes):
+        indices.insert(0, numbers % size)
+        numbers = numbers // size
+    return indices
 
 
 def _max_pool_2d(x, pool_size):

@@ -28,3 +28,8 @@ SCORES = "scores"
 MASKS = "masks"
 KEYPOINTS = "keypoints"
 NUM_DETECTIONS = "num_detections"
+# What queries of a non-local block attend to: the arguments and outputs of its signature.
+EXPLAIN_SIGNATURE = "explain"
+QUERIES = "queries"
+POSITIONS = "positions"
+WEIGHTS = "weights"

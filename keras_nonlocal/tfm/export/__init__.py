@@ -21,6 +21,9 @@ def export(
     labels: str | None = None,
     fold_norms: bool = True,
     finite: bool = False,
+    explain: bool = True,
+    explain_block: str | None = None,
+    explain_top_k: int = 20,
     padded: bool = False,
 ) -> str:
     """Publishes a SavedModel with the signatures of the task, see the modules of this package.
@@ -33,6 +36,9 @@ def export(
       fold_norms: fold batch norms into the convolutions before them and W_z, see surgery.fold_norms; those of detectors
         never are. Default True.
       finite: refuse to answer with NaN or infinity, which over REST are no valid JSON. Default False.
+      explain: with the signature `explain`, where a classifier has non-local blocks. Default True.
+      explain_block: the block that it is of, by its path or name, as "res4_1_nonlocal". Default the last.
+      explain_top_k: how many keys of each query it answers, at most. Default 20.
       padded: also serve `padded`, for clips of several sizes in one batch: a second graph of the network beside the
         other, on the same weights. Default False.
 
@@ -58,6 +64,14 @@ def export(
         network = model if inputs is None else folding.folded(model, inputs)
         module = module_class(params, network)  # A tf.function does not keep the object whose method it is.
         served = module.signatures()
+        if explain:
+            try:
+                served |= module.explain(explain_block, explain_top_k)
+            except ValueError as error:
+                raise errors.UserError(
+                    f"the signature `explain` cannot be made: {error}; choose another --explain_block, or leave it out "
+                    "with --noexplain"
+                ) from error
         if padded:
             served[constants.PADDED_SIGNATURE] = _padded_signature(module)
         exporter.write(served, network, folder, labels, finite)
@@ -82,8 +96,13 @@ def export_run(
     labels: str | None = None,
     fold_norms: bool = True,
     finite: bool = False,
+    explain: bool = True,
+    explain_block: str | None = None,
+    explain_top_k: int = 20,
     padded: bool = False,
 ) -> str:
     """Publishes the newest checkpoint of a training run; see export."""
     params = train.load_experiment(experiment, model_dir)
-    return export(params, train.latest_checkpoint(model_dir), export_dir, labels, fold_norms, finite, padded)
+    checkpoint = train.latest_checkpoint(model_dir)
+    options = labels, fold_norms, finite, explain, explain_block, explain_top_k, padded
+    return export(params, checkpoint, export_dir, *options)

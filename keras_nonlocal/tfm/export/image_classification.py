@@ -6,7 +6,7 @@ import tensorflow as tf
 from official.vision.configs import image_classification
 from official.vision.ops import preprocess_ops
 
-from keras_nonlocal.export import guards
+from keras_nonlocal.export import explaining, guards
 from keras_nonlocal.export.signatures import Signature, strings
 from keras_nonlocal.serving import constants
 from keras_nonlocal.tfm.export import seen, signatures
@@ -91,6 +91,10 @@ class ImageClassificationModule(signatures.Signatures):
         if self._features is not None:
             found[constants.FEATURES_SIGNATURE] = Signature(self.serve_features, *pixels)
         return found
+
+    def explain(self, block, top_k):
+        served = self.signatures()[constants.DEFAULT_SIGNATURE]
+        return explaining.explain_signatures(self.model, served, self._pixels, block, top_k)
 
     def _pixels(self, images):
         """Pixels that were sent, checked, to what the network takes."""

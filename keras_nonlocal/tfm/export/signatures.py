@@ -9,12 +9,9 @@ import tf_keras
 from official.core import config_definitions as cfg
 
 from keras_nonlocal.export import Signature
-from keras_nonlocal.export.guards import only_if
+from keras_nonlocal.export.guards import MAX_REQUEST_BYTES, only_if
 from keras_nonlocal.serving import constants
 from keras_nonlocal.tfm.tasks.answers import ByTask
-
-# What one request may make of encoded examples: a clip is as large as the network wants it, however short the video.
-MAX_REQUEST_BYTES = 256 * 2**20
 
 # {class of a task's configuration: the Signatures of such tasks}
 MODULES = ByTask()
@@ -45,8 +42,12 @@ class Signatures(abc.ABC):
         """{name: a served function, what it takes and an example}; one is `serving_default`."""
 
     def padded_signature(self) -> Signature | None:
-        """The signature for inputs of several sizes in one batch, see export.padded; None where a task has none."""
+        """The signature for inputs of several sizes in one batch, see export.padding; None where a task has none."""
         return None
+
+    def explain(self, block: str | None, top_k: int) -> dict[str, Signature]:
+        """{"explain": what chosen queries of a block attend to}, see export.explaining; {} of a task that has none."""
+        return {}
 
 
 def decoded(
@@ -67,6 +68,7 @@ def decoded(
     Raises:
       tf.errors.InvalidArgumentError: if they would fill more than MAX_REQUEST_BYTES.
     """
+    # A clip is as large as the network wants it, however short the video.
     most = max(1, MAX_REQUEST_BYTES // (math.prod(spec.shape) * spec.dtype.size))
     with at_most(most, examples, name, what):
         return one_by_one(decode, examples, spec)

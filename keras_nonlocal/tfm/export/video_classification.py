@@ -6,7 +6,7 @@ from official.vision.configs import video_classification
 from official.vision.ops import preprocess_ops_3d
 
 from keras_nonlocal import features as record_keys
-from keras_nonlocal.export import guards, padded
+from keras_nonlocal.export import explaining, guards, padding
 from keras_nonlocal.export.signatures import Signature, strings
 from keras_nonlocal.serving import constants
 from keras_nonlocal.tfm.export import seen, signatures
@@ -102,17 +102,20 @@ class VideoClassificationModule(signatures.Signatures):
             found[constants.FEATURES_SIGNATURE] = Signature(self.serve_features, *frames)
         return found
 
+    def explain(self, block, top_k):
+        served = self.signatures()[constants.DEFAULT_SIGNATURE]
+        return explaining.explain_signatures(self.model, served, self._pixels, block, top_k)
+
+    def padded_signature(self):
+        clip = np.zeros([1, *self._clip_shape], np.uint8)  # black
+        return padding.padded_signature(self.model, constants.FRAMES, clip, pixels.normalize, self._answer)
+
     def _pixels(self, frames):
         """Frames that were sent, checked, to what the network takes."""
         # Without this guard a request of another rank would abort the whole server inside the convolution kernel.
         frames = tf.ensure_shape(frames, [None, *self._clip_shape])
         with guards.not_empty(constants.FRAMES, frames):
             return pixels.normalize(frames)
-
-    def padded_signature(self):
-        clip = np.zeros([1, *self._clip_shape], np.uint8)  # black
-        limit = signatures.MAX_REQUEST_BYTES
-        return padded.padded_signature(self.model, constants.FRAMES, clip, limit, pixels.normalize, self._answer)
 
     def _answer(self, logits):
         # 16-bit outputs cannot be written as JSON.

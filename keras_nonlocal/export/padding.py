@@ -22,7 +22,6 @@ def padded_signature(
     model: Any,
     name: str,
     example: np.ndarray,
-    max_bytes: int,
     prepare: Callable[[tf.Tensor], tf.Tensor],
     answer: Callable[[Any], Mapping[str, tf.Tensor]],
 ) -> Signature:
@@ -35,7 +34,6 @@ def padded_signature(
       model: a functional model of either Keras of one input, for surgery.masked.
       name: of the inputs.
       example: (1, *positions, C) of the network's own size and of the served dtype.
-      max_bytes: that the inputs of one request may have.
       prepare: from inputs as they are served to what the model takes.
       answer: from the outputs of the model to {name: tensor}.
 
@@ -82,10 +80,14 @@ def padded_signature(
         )
         large = f"is too large: an example may have at most {most:,} positions, padding included, its shape is"
         heavy = (
-            f"is too large: a request may have at most {max_bytes:,} bytes, the others go into further requests; it has"
+            f"is too large: a request may have at most {guards.MAX_REQUEST_BYTES:,} bytes, the others go into further "
+            "requests; it has"
         )
         with (
-            guards.only_if(f"`{name}`", (count <= most, large, shape), (volume <= max_bytes, heavy, volume)),
+            guards.not_empty(name, inputs),
+            guards.only_if(
+                f"`{name}`", (count <= most, large, shape), (volume <= guards.MAX_REQUEST_BYTES, heavy, volume)
+            ),
             guards.only_if(f"`{constants.SIZES}`", *rules),
         ):
             inputs, sizes = tf.identity(inputs), tf.identity(sizes)
