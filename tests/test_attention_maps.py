@@ -36,6 +36,17 @@ def test_rows_are_the_layers_own(package, layers):
     assert all(row[key] == np.float32(weight) for key, weight in keys)
 
 
+def test_a_block_may_be_in_a_model_inside():
+    inner = model_with_block(keras, keras_nonlocal)
+    inputs = keras.Input((4, 6, 8, 3))
+    model = keras.Model(inputs, keras.layers.Dense(2)(inner(inputs)))
+    clip = np.random.default_rng(0).normal(size=(4, 6, 8, 3)).astype("float32")
+    (path,) = attention_maps.find_blocks(model)
+    assert path == f"{inner.name}/block"
+    expected = attention_maps.attention_map(inner, "block", clip).weights
+    np.testing.assert_allclose(attention_maps.attention_map(model, path, clip).weights, expected, rtol=1e-5)
+
+
 def test_blocks_are_found_in_order_and_wrong_ones_are_named():
     model = model_with_block(keras, keras_nonlocal)
     assert attention_maps.find_blocks(model) == ["block"]

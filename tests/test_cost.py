@@ -410,3 +410,11 @@ def test_a_trainer_says_what_an_example_costs(two_replicas):
     detector = type("Detector", (tf_keras.Model,), {"call": lambda self, x: x})()
     detector.build((None, 5))
     assert train.cost_of_example(detector, None) is None and train.parameters(detector) == 0
+
+
+def test_a_model_computes_as_before_when_it_was_counted():
+    """tf_keras keeps the operations of a model in layers that have their `call` as an attribute of their own."""
+    inputs = tf_keras.Input((4,))
+    model = tf_keras.Model(inputs, 2 * tf_keras.layers.Dense(1, kernel_initializer="ones")(inputs))
+    cost.cost(model)
+    np.testing.assert_allclose(model(np.ones((1, 4), "float32")), [[8]])

@@ -19,6 +19,7 @@ from official.core import exp_factory, task_factory
 from official.modeling import hyperparams
 from official.vision.configs import maskrcnn, retinanet
 from official.vision.data.tf_example_builder import TfExampleBuilder
+from saved_graphs import check_plain
 
 from keras_nonlocal import drawing, skeleton
 from keras_nonlocal import export as exporter
@@ -491,7 +492,9 @@ def published(tmp_path_factory):
 @pytest.mark.parametrize("name", ["small_mask_rcnn", "small_keypoint_rcnn"])
 def test_exported_masks_and_keypoints_are_those_of_the_trained_one(name, tmp_path):
     params, model = save_run(name, str(tmp_path))
-    saved = tf.saved_model.load(export.export_run(name, str(tmp_path), str(tmp_path / "saved")))
+    path = export.export_run(name, str(tmp_path), str(tmp_path / "saved"))
+    check_plain(path)
+    saved = tf.saved_model.load(path)
     answer, found, scale, size, count = check_answers(saved, params, model, tmp_path)
     if name == "small_keypoint_rcnn":
         assert answer["keypoints"].shape == (3, 20, 3, 3) and "masks" not in answer
@@ -513,6 +516,7 @@ def test_an_exported_retinanet_answers_as_the_trained_one(published, tmp_path):
     params, model, path = published
     saved = tf.saved_model.load(path)
     assert sorted(saved.signatures) == ["encoded", "serving_default", "tf_example"]
+    check_plain(path)
     assert (pathlib.Path(path) / "assets.extra" / "labels.txt").read_text().startswith("background\nmug\n")
     answer = check_answers(saved, params, model, tmp_path)[0]
     assert set(answer) == {"boxes", "classes", "scores", "num_detections"}

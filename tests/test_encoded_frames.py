@@ -178,7 +178,7 @@ GOOD = jpeg(48, 64)
         ([b"", b""], "a frame of a video is missing: a row of `encoded` is empty"),
         ([b"", GOOD], "a frame of a video is not a JPEG image"),
         (
-            [GOOD, jpeg(64, 48)],
+            [GOOD, jpeg(64, 48), GOOD],
             r"a video must have frames of one size, their heights and widths are from.*48 48.*64 64",
         ),
         ([GOOD, resized(jpeg(8, 8), 9000, 9000), GOOD], "a video must have frames of one size"),

@@ -113,6 +113,23 @@ def test_a_saved_one_is_small_and_plain(sizes, tmp_path):
             served(clip=tf.constant(clips(1)), queries=tf.constant(wrong, tf.float32))
 
 
+def test_inputs_that_are_nan_are_answered():
+    model, _ = clip_model("keras")
+    answer = explain.Explain(model, top_k=3)(np.full((1, *CLIP), np.nan, "float32"), np.zeros((1, 1, 3), "float32"))
+    assert np.isfinite(answer["positions"]).all() and np.isnan(answer["weights"]).all()
+
+
+def test_a_mask_that_is_an_input():
+    inputs, mask = keras.Input((8, 8, 2)), keras.Input((8, 8), dtype="bool")
+    block = keras_layers.NonLocal2D(pool_size=2)
+    model = keras.Model([inputs, mask], block(inputs, mask=mask))
+    valid = np.ones((1, 8, 8), bool)
+    valid[:, :, 4:] = False
+    answer = explain.Explain(model, top_k=8)([clips(1, (8, 8, 2)), valid], [[[0.5, 0.5]]])
+    assert (answer["positions"][..., 1] < 4).numpy().all()  # the 8 keys of 16 that have any weight
+    np.testing.assert_allclose(np.sum(answer["weights"]), 1, rtol=1e-6)
+
+
 def test_images_and_sequences():
     inputs = keras.Input((None, None, 3))
     x = keras.layers.Conv2D(4, 3, 2, "same")(inputs)
@@ -155,7 +172,7 @@ def test_backbones_and_classifiers_of_tfm():
     backbone = video_resnet.VideoResNet(width=1, block_counts=(1, 1, 1, 1), non_local={"res2": [0], "res3": [0]})
     model = VideoClassifier(backbone, 3, (None, None, None, 3))
     answer = explain.Explain(model, "res3_0_nonlocal", top_k=2)(clips(1, (4, 64, 64, 3)), [[[2.6, 20.0, 30.0]]])
-    np.testing.assert_array_equal(answer["queries"], [[[2.5, 20.5, 28.5]]])  # frames are pooled in pairs behind res2
+    np.testing.assert_array_equal(answer["queries"], [[[2.5, 18.5, 26.5]]])  # frames are pooled in pairs behind res2
     resnet = non_local_resnet.NonLocalResNet(
         10,
         tf_keras.layers.InputSpec(shape=[None, 64, 64, 3]),

@@ -7,14 +7,16 @@ import keras
 import pytest
 
 import keras_nonlocal
-from keras_nonlocal import analysis, models, surgery, weights
+from keras_nonlocal import analysis, export, models, surgery, weights
+from keras_nonlocal.export import explain
 from keras_nonlocal.layers import non_local
 from keras_nonlocal.ops import attend, pairwise
 from keras_nonlocal.tfm import layers as tfm_layers
 
 LAYERS = ("NonLocal1D", "NonLocal2D", "NonLocal3D")
 # Modules whose functions, and classes' methods, say what they take and give.
-ANNOTATED = (keras_nonlocal, tfm_layers, models, surgery, analysis.attention_maps, analysis.cost, analysis.plot)
+ANALYSES = (analysis.attention_maps, analysis.blocks, analysis.cost, analysis.plot, analysis.receptive_field)
+ANNOTATED = (keras_nonlocal, tfm_layers, export, models, surgery, explain, *ANALYSES)
 
 
 def callables():
@@ -41,8 +43,9 @@ def test_the_public_names():
     layers = {*LAYERS, "BatchNormalization", "Conv3D", "MaxPooling3D"}
     rooms = {"analysis", "cost", "models", "surgery", "weights"}
     assert public(keras_nonlocal) == {*layers, *rooms, "__version__"}
+    assert public(export) == {"Signature", "export_model", "load_model", "publish", "write"}
     assert public(surgery) == {"fold_norms", "masked"}
-    assert public(analysis) == {"attention_maps", "cost", "plot"}
+    assert public(analysis) == {"attention_maps", "blocks", "cost", "plot", "receptive_field"}
     assert public(models) == {"C2D", "I3D", "describe", "get", "list"}
     assert public(weights) == {"Checkpoint", "CheckpointError", "build", "load", "read"}
     assert keras_nonlocal.cost is analysis.cost

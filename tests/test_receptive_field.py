@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from keras_nonlocal import models
 from keras_nonlocal import layers as keras_layers
-from keras_nonlocal.analysis import receptive_field, tracing
+from keras_nonlocal import models
+from keras_nonlocal.analysis import blocks, receptive_field, tracing
 from keras_nonlocal.tfm import layers as tfm_layers
 
 KERASES = {"keras": (keras, keras_layers), "tf_keras": (tf_keras, tfm_layers)}
@@ -40,8 +40,11 @@ def seen(model, layer, shape, axis):
     return moved.reshape(size, features.shape[1], -1).any(axis=-1).T
 
 
-def check(model, layer, shape):
-    """Holds the stated fields of all positions on all axes to the seen ones; returns the axes."""
+def check(model, layer, shape, cropped=0):
+    """Holds the stated fields of all positions on all axes to the seen ones; returns the axes.
+
+    Those at a border, from which up to `cropped` positions are cut off, see less.
+    """
     rising(model)
     axes = receptive_field.of(model, layer, tf.TensorSpec([1, *shape], "float32"))
     assert len(axes) == len(shape) - 1
@@ -51,7 +54,7 @@ def check(model, layer, shape):
         for index, row in enumerate(found):
             (positions,) = np.nonzero(row)
             first, last = (int(edge) + index * axis.stride for edge in (axis.first, axis.last))
-            is_inside = first >= 0 and last < shape[number]
+            is_inside = first >= cropped and last < shape[number] - cropped
             if not len(positions):
                 assert not is_inside  # it sees nothing but padding
                 continue
@@ -104,7 +107,7 @@ def test_what_else_moves_positions(flavour):
     x = tf.nn.relu(x) + 1 if flavour == "tf_keras" else keras.ops.relu(x) + 1
     block = ours.NonLocal2D(pool_size=None)
     model = package.Model(inputs, block(x))
-    check(model, block, (37, 30, 2))
+    check(model, block, (37, 30, 2), cropped=4)
 
 
 @pytest.mark.parametrize("flavour", KERASES)
@@ -176,6 +179,20 @@ def test_a_subclassed_model_is_as_good():
     model = Net()
     model(tf.zeros([1, 17, 20, 1]))
     check(model, model.block, (17, 20, 1))
+
+
+@pytest.mark.parametrize(
+    "size", [64, pytest.param(63, marks=pytest.mark.slow), pytest.param(66, marks=pytest.mark.slow)]
+)
+def test_residual_blocks_of_tfm_with_a_block_inside(size):
+    """Their layers and the sums between them are inside of one layer's call."""
+    from keras_nonlocal.tfm.backbones import non_local_resnet
+
+    specs = tf_keras.layers.InputSpec(shape=[None, size, size, 3])
+    model = non_local_resnet.NonLocalResNet(10, specs, depth_multiplier=0.1, non_local={"res3": [0]})
+    (block,) = blocks.paths(model).values()
+    axes = check(model, block, (size, size, 3))
+    assert [axis.stride for axis in axes] == [8, 8]
 
 
 def test_sizes_that_the_run_decides():

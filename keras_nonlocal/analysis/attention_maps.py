@@ -4,9 +4,9 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
-from keras_nonlocal.layers.non_local import NonLocalMixin
-from keras_nonlocal.surgery import functional
+from keras_nonlocal.analysis import blocks, tracing
 
 Cell = tuple[int, int, int]  # (t, y, x) on a grid
 
@@ -61,16 +61,16 @@ class AttentionMap:
 
 
 def find_blocks(model: Any) -> list[str]:
-    """The names of a functional model's 3D non-local blocks, from input to output."""
-    return [layer.name for layer in model.layers if isinstance(layer, NonLocalMixin) and layer.rank == 3]
+    """The paths of a model's 3D non-local blocks, in its order; see `blocks`."""
+    return [path for path, layer in blocks.paths(model).items() if layer.rank == 3]
 
 
 def attention_map(model: Any, block: str, clip: np.ndarray) -> AttentionMap:
     """The attention of a non-local block while the model looks at a clip.
 
     Args:
-      model: a functional model of either Keras with a NonLocal3D of extent "spacetime".
-      block: the name of that layer; see find_blocks.
+      model: of either Keras with a NonLocal3D of extent "spacetime" anywhere inside; it takes clips alone.
+      block: the path of that layer; see find_blocks.
       clip: (T, H, W, 3), what the model takes.
 
     Returns:
@@ -91,16 +91,23 @@ def attention_map(model: Any, block: str, clip: np.ndarray) -> AttentionMap:
 
 def of_batch(model: Any, block: str, clips: np.ndarray) -> list[AttentionMap]:
     """The attention of a non-local block on each of several clips, (B, T, H, W, 3); otherwise as attention_map."""
-    blocks = find_blocks(model)
-    if block not in blocks:
-        raise ValueError(f"`block` must be a 3D non-local block of the model: {blocks}. Received: block={block!r}")
-    layer = model.get_layer(block)
-    features = functional.flavour(model).Model(model.input, layer.input)(clips)
-    grid = tuple(features.shape[1:-1])
-    if layer.sets(grid)[0] > 1:
-        raise ValueError(
-            "`block` must be one whose queries see the whole clip, of extent 'spacetime' and without `group_frames`. "
-            f"Received: block={block!r} of extent {layer.extent!r}, group_frames={layer.group_frames}"
-        )
-    _, attention = layer(features, training=False, return_attention_scores=True)
-    return [AttentionMap(weights, grid, layer.key_grid(grid)) for weights in np.asarray(attention)]
+    if block not in find_blocks(model):
+        known = find_blocks(model)
+        raise ValueError(f"`block` must be a 3D non-local block of the model: {known}. Received: block={block!r}")
+    layer = blocks.find(model, block)
+
+    def look(clips):
+        trace = tracing.trace_to(model, layer, clips)
+        grid = tuple(trace.features.shape[1:-1])
+        if layer.sets(grid)[0] > 1:
+            raise ValueError(
+                "`block` must be one whose queries see the whole clip, of extent 'spacetime' and without "
+                f"`group_frames`. Received: block={block!r} of extent {layer.extent!r}, "
+                f"group_frames={layer.group_frames}"
+            )
+        grids.append(grid)
+        return layer(trace.features, mask=trace.mask, training=False, return_attention_scores=True)[1]
+
+    grids = []
+    attention = tf.function(look, autograph=False)(tf.constant(clips))
+    return [AttentionMap(weights, grids[-1], layer.key_grid(grids[-1])) for weights in attention.numpy()]

@@ -27,6 +27,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_nonlocal.analysis import tracing
 from keras_nonlocal.layers.flavour import FLAVOURS
 from keras_nonlocal.layers.non_local import NonLocalMixin
 from keras_nonlocal.ops import limits
@@ -219,7 +220,6 @@ def _watched(layer, calls):
     """Notes the calls of a layer. Its attributes are as before afterwards."""
     call = layer.call
 
-    @tf.autograph.experimental.do_not_convert
     def watched(*args, **kwargs):
         graph = tf.compat.v1.get_default_graph()
         before = len(graph.get_operations())
@@ -228,11 +228,8 @@ def _watched(layer, calls):
         calls.append(_Call(layer, _tensors((args, kwargs)), _tensors(outputs), _is_loop(graph), multiplies))
         return outputs
 
-    vars(layer)["call"] = watched  # past Keras, which would keep a note of it
-    try:
+    with tracing.replaced_call(layer, watched):
         yield
-    finally:
-        del vars(layer)["call"]
 
 
 def _is_loop(graph):

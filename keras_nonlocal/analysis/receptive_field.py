@@ -1,9 +1,9 @@
 """Where in a model's input the positions of a feature map are: the receptive field of each, exactly.
 
 Along each position axis the position of index i sees the indices from `first + i * stride` to `last + i * stride` of
-the input, both included: the box around all that can change it. What padding adds is counted as if the input went on,
-so that the centres of fields have the same distance everywhere; at a border the real field is the part of that box
-inside the input.
+the input, both included: the box around all that can change it. What padding adds, and cropping takes, is counted as if
+the input went on, so that the centres of fields have the same distance everywhere; at a border the real field is the
+part of that box that is left.
 
 Where paths of different fields meet, as behind a residual block, the box is the one around all of them. Convolutions
 padded as "same" with strides are therefore not always centred: of an even size TensorFlow pads them on one side only.
@@ -81,7 +81,7 @@ def of(model: Any, layer: Any, inputs: Any) -> tuple[Axis, ...]:
     >>> model = keras_nonlocal.models.C2D(50, (4, 64, 64, 3), width=4, non_local={"res3": [1]})
     >>> block = model.get_layer("res3_1_nonlocal")
     >>> [(axis.stride, axis.centre(0)) for axis in receptive_field.of(model, block, model.input)]
-    [(1, 0.0), (8, 0.0), (8, 0.0)]
+    [(2, 0.5), (8, 2.0), (8, 2.0)]
     """
     found = []
 
@@ -233,10 +233,10 @@ _ELEMENTWISE = {
     *("FusedBatchNormV3", "Identity", "LeakyRelu", "Log", "Log1p", "Maximum", "Minimum", "Mul", "Neg", "Pow"),
     *("PreventGradient", "RealDiv", "Reciprocal", "Relu", "Relu6", "Rsqrt", "Select", "SelectV2", "Selu", "Sigmoid"),
     *("Sign", "Softmax", "Softplus", "Softsign", "Sqrt", "Square", "SquaredDifference", "StopGradient", "Sub", "Tanh"),
-    *("Greater", "GreaterEqual", "Less", "LessEqual", "ZerosLike", "OnesLike"),
+    *("Equal", "Greater", "GreaterEqual", "Less", "LessEqual", "LogicalAnd", "LogicalNot", "LogicalOr", "NotEqual"),
 }
 _SIZES = {"Shape", "ShapeN", "Size", "Rank"}
-_REDUCTIONS = {"Mean", "Sum", "Max", "Min", "Prod"}
+_REDUCTIONS = {"Mean", "Sum", "Max", "Min", "Prod", "Any", "All"}
 
 
 def _behind_operation(trace, index, grids):
@@ -250,6 +250,8 @@ def _behind_operation(trace, index, grids):
         return {y.name: grids[x.name] for x, y in zip(op.inputs, op.outputs, strict=True) if x.name in grids}
     grid = unknown or _moved(op, known)
     if isinstance(grid, str) and not unknown:
+        if all(size == 1 for x, _ in known for size in x.shape[1:-1]):
+            return {}  # what became of a single position, as of a global average, says nothing about where it is
         inner = min(
             (call for call in trace.calls if call.first <= index < call.last),
             key=lambda call: call.last - call.first,

@@ -95,8 +95,8 @@ def trace_to(model: Any, layer: Any, inputs: Any) -> Trace:
         model(inputs, training=False)
     if not taken or taken[0][0].graph is not graph:
         raise ValueError(
-            f"`model` must call the layer {layer.name!r} when it is called, and not in a loop or branch of TensorFlow's. "
-            f"Received: a model of class {type(model).__name__} that does not"
+            f"`model` must call the layer {layer.name!r} when it is called, and not in a loop or branch of "
+            f"TensorFlow's. Received: a model of class {type(model).__name__} that does not"
         )
     ((features, mask),) = taken
     return Trace(tensors(inputs), features, mask, layer, calls, graph.get_operations())
@@ -113,11 +113,14 @@ def inside(layer: Any) -> list:
 @contextlib.contextmanager
 def replaced_call(layer: Any, call: Callable) -> Iterator[None]:
     """Has a layer run another function in the place of its `call`. Its attributes are as before afterwards."""
-    vars(layer)["call"] = tf.autograph.experimental.do_not_convert(call)  # past Keras, which would keep a note of it
+    own = vars(layer)  # past Keras, which would keep a note of it
+    before = {"call": own["call"]} if "call" in own else {}  # tf_keras gives layers of operations one each
+    own["call"] = tf.autograph.experimental.do_not_convert(call)
     try:
         yield
     finally:
-        del vars(layer)["call"]
+        del own["call"]
+        own.update(before)
 
 
 def tensors(structure: Any) -> list[tf.Tensor]:

@@ -54,7 +54,7 @@ class Explain(tf.Module):
     >>> look = explain.Explain(model, "res3_1_nonlocal", top_k=3)
     >>> answer = look(np.zeros([1, 4, 64, 64, 3], "float32"), np.array([[[2, 30.0, 61.0]]], "float32"))
     >>> answer["queries"].numpy().tolist(), answer["weights"].shape
-    ([[[2.0, 32.5, 56.5]]], TensorShape([1, 1, 3]))
+    ([[[2.5, 26.5, 58.5]]], TensorShape([1, 1, 3]))
 
     Wang et al., "Non-local Neural Networks", CVPR 2018, Fig. 3.
     """

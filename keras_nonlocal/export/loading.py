@@ -62,7 +62,7 @@ def _described(path):
                 f"what is a SavedModel already, with a {constants.SAVED_MODEL_FILE}, needs no export"
             )
         with errors.needs_extra("tfm"):
-            from tf_keras.protobuf import saved_metadata_pb2
+            saved_metadata_pb2 = importlib.import_module("tf_keras.protobuf.saved_metadata_pb2")
         nodes = saved_metadata_pb2.SavedMetadata.FromString((path / METADATA).read_bytes()).nodes
         return "2", [json.loads(node.metadata) for node in nodes]
     if not path.is_file():

@@ -10,7 +10,7 @@ from keras_nonlocal.surgery import functional
 def feature_network(model: tf_keras.Model) -> tf_keras.Model | None:
     """The part of a classifier before its last layer.
 
-    The other maps of its backbone are left out: those of one clip of 32 frames at 224 x 224 are 150 MB, and pooled they
+    The other maps of its backbone are left out: a C2D's of one clip of 32 frames at 224 x 224 are 131 MB, and pooled they
     say little that the last one does not.
 
     Args:
