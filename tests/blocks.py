@@ -84,6 +84,22 @@ def make_random(flavour, rank, channels=CHANNELS, seed=0, **kwargs):
     return layer, randomise(layer, seed)
 
 
+def random_model(model, seed=0):
+    """A model with random weights and statistics everywhere: gammas of both signs, large means."""
+    rng = np.random.default_rng(seed)
+    weights = []
+    for value, variable in zip(model.get_weights(), model.weights, strict=True):
+        name = getattr(variable, "path", variable.name)
+        if "variance" in name:
+            weights.append(rng.uniform(0.3, 3, value.shape))
+        elif value.ndim > 1:
+            weights.append(rng.normal(size=value.shape) / np.sqrt(np.prod(value.shape[:-1])))
+        else:
+            weights.append(rng.normal(size=value.shape))
+    model.set_weights(weights)
+    return model
+
+
 def inputs(rank, batch=2, positions=None, channels=CHANNELS, seed=1):
     """Random float64 inputs."""
     return np.random.default_rng(seed).normal(size=(batch, *(positions or POSITIONS[rank]), channels))

@@ -10,9 +10,10 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from hostile_images import jpeg, peak_growth, resized, with_scans
-from official.core import exp_factory, export_base
+from official.core import exp_factory
 from official.vision.ops import preprocess_ops_3d
 
+from keras_nonlocal import export as exporter
 from keras_nonlocal.data.video import frame_limits
 from keras_nonlocal.demo import experiments  # noqa: F401  (registers them)
 from keras_nonlocal.tfm.export import signatures, video_classification
@@ -159,6 +160,59 @@ def test_short_videos_cannot_ask_for_any_amount_of_memory(params, module, monkey
         module.serve_tf_example(tf.constant([sequence(jpeg(4, 4))] * 3))
 
 
+def test_a_list_of_frames_is_the_same_video_as_a_record(module):
+    frames = [jpeg(48, 64, quality=quality) for quality in range(20, 95, 5)]
+    rows = tf.constant([frames, frames[:6] + [b""] * 9])  # the shorter one ends in empty strings
+    records = tf.constant([sequence(*frames), sequence(*frames[:6])])
+    by_list, by_record = module.serve_encoded(rows), module.serve_tf_example(records)
+    np.testing.assert_array_equal(by_list["logits"], by_record["logits"])
+    assert not np.array_equal(by_list["logits"][0], by_list["logits"][1])
+
+
+GOOD = jpeg(48, 64)
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        ([b"", b""], "a frame of a video is missing: a row of `encoded` is empty"),
+        ([b"", GOOD], "a frame of a video is not a JPEG image"),
+        (
+            [GOOD, jpeg(64, 48), GOOD],
+            r"a video must have frames of one size, their heights and widths are from.*48 48.*64 64",
+        ),
+        ([GOOD, resized(jpeg(8, 8), 9000, 9000), GOOD], "a video must have frames of one size"),
+        ([resized(jpeg(8, 8), 9000, 9000)] * 2, r"too many pixels: .*\[9000 9000\]"),
+        ([GOOD + bytes(64 * 2**20)] * 2, "a frame of a video has too many bytes: at most 67,108,864 are taken"),
+    ],
+    ids=["nothing", "gap", "mixed", "mixed_bomb", "bomb", "heavy"],
+)
+def test_a_list_that_is_no_video_is_refused_by_name(module, row, text):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=text):
+        module.serve_encoded(tf.constant([row]))
+    if row[0]:
+        with pytest.raises(tf.errors.InvalidArgumentError, match=text):
+            module.serve_tf_example(tf.constant([sequence(*row)]))
+
+
+def test_requests_of_nothing_and_videos_without_end_are_refused(params, module, monkeypatch):
+    shape = tuple(params.task.validation_data.feature_shape)
+    text = "holds nothing: every size must be at least 1"
+    for serve, empty in (
+        (module.serve, np.zeros([0, *shape], np.uint8)),
+        (module.serve_encoded, tf.zeros([0, 3], tf.string)),
+        (module.serve_encoded, tf.zeros([3, 0], tf.string)),
+        (module.serve_tf_example, tf.zeros([0], tf.string)),
+    ):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=text):
+            serve(empty)
+    monkeypatch.setattr(video_classification, "MAX_FRAMES", 3)
+    module = video_classification.VideoClassificationModule(params, module.model)
+    assert module.serve_encoded(tf.constant([[GOOD] * 3]))["logits"].shape == (1, 2)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"a video has too many frames: at most 3 are taken.*4"):
+        module.serve_encoded(tf.constant([[GOOD] * 4]))
+
+
 PREDICT = """
 import sys
 import numpy as np, tensorflow as tf
@@ -177,7 +231,7 @@ with tf.Graph().as_default(), tf.compat.v1.Session() as session:
 
 def test_a_wrong_shape_is_refused_before_a_kernel_that_would_abort(module, tmp_path):
     """Of TensorFlow's kernels it is oneDNN's that end the process; some CPUs have them off."""
-    export_base.export(module, ["serving_default"], str(tmp_path), timestamped=False)
+    exporter.write({"serving_default": module.signatures()["serving_default"]}, module.model, tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", PREDICT, str(tmp_path)],
         env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": "1"},

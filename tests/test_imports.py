@@ -47,6 +47,7 @@ FORBIDDEN = {
     "analysis": {"models", "weights"},
     "data": {"ops", "layers", "models", "surgery", "analysis", "weights"},
     "serving": {"ops", "layers", "models", "surgery", "analysis", "weights"},
+    "export": {"models", "weights"},
     "paper": {*GROUND, "ops", "layers"},
 }
 

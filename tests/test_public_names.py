@@ -7,7 +7,7 @@ import keras
 import pytest
 
 import keras_nonlocal
-from keras_nonlocal import analysis, models, serving, surgery, weights
+from keras_nonlocal import analysis, export, models, serving, surgery, weights
 from keras_nonlocal.export import explain
 from keras_nonlocal.layers import non_local
 from keras_nonlocal.ops import attend, pairwise
@@ -17,7 +17,7 @@ from keras_nonlocal.tfm import layers as tfm_layers
 LAYERS = ("NonLocal1D", "NonLocal2D", "NonLocal3D")
 # Modules whose functions, and classes' methods, say what they take and give.
 ANALYSES = (analysis.attention_maps, analysis.blocks, analysis.cost, analysis.plot, analysis.receptive_field)
-ANNOTATED = (keras_nonlocal, tfm_layers, models, surgery, explain, serving_client, *ANALYSES)
+ANNOTATED = (keras_nonlocal, tfm_layers, export, models, surgery, explain, serving_client, *ANALYSES)
 
 
 def callables():
@@ -44,7 +44,8 @@ def test_the_public_names():
     layers = {*LAYERS, "BatchNormalization", "Conv3D", "MaxPooling3D"}
     rooms = {"analysis", "cost", "models", "surgery", "weights"}
     assert public(keras_nonlocal) == {*layers, *rooms, "__version__"}
-    assert public(surgery) == {"fold_norms"}
+    assert public(export) == {"Signature", "export_model", "load_model", "publish", "write"}
+    assert public(surgery) == {"fold_norms", "masked"}
     assert public(analysis) == {"attention_maps", "blocks", "cost", "plot", "receptive_field"}
     assert public(models) == {"C2D", "I3D", "describe", "get", "list"}
     assert public(serving) == {"Client"}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from blocks import FLAVOURS, FORMS
+from blocks import FLAVOURS, FORMS, random_model
 
 from keras_nonlocal import models, surgery
 from keras_nonlocal.layers import folding
@@ -20,22 +20,6 @@ CLIP = (4, 24, 24, 3)
 
 def clips(shape=CLIP, batch=2, seed=1):
     return np.random.default_rng(seed).normal(size=(batch, *shape)).astype("float32")
-
-
-def randomize(model, seed=0):
-    """Random weights and statistics everywhere: gammas of both signs, large means."""
-    rng = np.random.default_rng(seed)
-    weights = []
-    for value, variable in zip(model.get_weights(), model.weights, strict=True):
-        name = getattr(variable, "path", variable.name)
-        if "variance" in name:
-            weights.append(rng.uniform(0.3, 3, value.shape))
-        elif value.ndim > 1:
-            weights.append(rng.normal(size=value.shape) / np.sqrt(np.prod(value.shape[:-1])))
-        else:
-            weights.append(rng.normal(size=value.shape))
-    model.set_weights(weights)
-    return model
 
 
 def layers_of(model):
@@ -90,7 +74,7 @@ def test_the_video_networks_are_left_without_norms(flavour):
         model = models.I3D(input_shape=(None, None, None, 3), inflate="3x3x3", include_top=False, **arguments)
     else:
         model = video_backbones.VideoResNet(inflate="3x1x1", **arguments)
-    randomize(model)
+    random_model(model)
     folded = check(model, clips(), flavour)
     assert folded.count_params() < model.count_params()
     assert not any(isinstance(layer, FusedBatchNormMixin) for layer in folded.layers)
@@ -105,7 +89,7 @@ def test_every_form_of_the_block(flavour, pairwise):
     package = FLAVOURS[flavour]
     inputs = package.keras.Input((5, 6, 8))
     layer = package.layers.NonLocal2D(pairwise, 3, use_out_bias=pairwise != "gaussian", name="block")
-    model = randomize(package.keras.Model(inputs, layer(inputs)))
+    model = random_model(package.keras.Model(inputs, layer(inputs)))
     folded = check(model, clips((5, 6, 8)), flavour)
     block = folded.get_layer("block")
     assert block.norm is None and block.use_out_bias and block.pairwise == pairwise
@@ -148,7 +132,7 @@ def test_every_linear_layer_takes_a_norm(flavour, index):
     inputs = package.Input(shape)
     options = [{}, {"scale": False}, {"center": False, "epsilon": 0.1}, {"axis": rank - 1}][index % 4]
     x = package.layers.BatchNormalization(**options)(layer(inputs))
-    check(randomize(package.Model(inputs, package.layers.ReLU()(x))), clips(shape, 3), flavour)
+    check(random_model(package.Model(inputs, package.layers.ReLU()(x))), clips(shape, 3), flavour)
 
 
 def ways_not_to_fold(flavour):
@@ -164,7 +148,7 @@ def ways_not_to_fold(flavour):
 
     def model(build):
         inputs = package.Input((5, 5, 4), name="image")
-        return randomize(package.Model(inputs, build(inputs), name="network"))
+        return random_model(package.Model(inputs, build(inputs), name="network"))
 
     shared, shared_norm = conv("shared"), norm("shared_norm")
 
@@ -223,7 +207,7 @@ def test_a_subclass_of_our_convolution_stays(flavour):
     inputs = package.Input((2, 5, 5, 3))
     norm = package.layers.BatchNormalization(name="norm")
     model = package.Model(inputs, norm(Own(4, (1, 3, 3), name="own")(inputs)))
-    check(randomize(model), clips((2, 5, 5, 3)), flavour, left=["norm"])
+    check(random_model(model), clips((2, 5, 5, 3)), flavour, left=["norm"])
 
 
 @flavours
@@ -235,7 +219,7 @@ def test_folds_what_is_called_in_other_ways(flavour):
     x = frozen(layers.Conv2D(4, 1)(inputs[0]), training=False)
     y = layers.BatchNormalization(dtype="float32")(layers.Conv2D(4, 3, padding="same")(inputs[1]))
     x = layers.BatchNormalization()(layers.Dense(3)(2 * x + y))  # operations between layers
-    model = randomize(package.Model({"a": inputs[0], "b": inputs[1]}, {"x": x, "sum": y[..., :2] - 1.0}))
+    model = random_model(package.Model({"a": inputs[0], "b": inputs[1]}, {"x": x, "sum": y[..., :2] - 1.0}))
     folded = check(model, {"a": clips((5, 5, 4)), "b": clips((5, 5, 4), seed=2)}, flavour)
     assert folded.get_layer("frozen").name == "frozen"
 
@@ -254,7 +238,7 @@ def nested(flavour):
     first = inner(image)
     second = inner(first["features"])
     x = layers.BatchNormalization(name="between")(second["features"])  # behind a model, which is no convolution
-    return randomize(package.Model(image, [head(second["mean"]), x], name="outer"))
+    return random_model(package.Model(image, [head(second["mean"]), x], name="outer"))
 
 
 @flavours
@@ -272,7 +256,7 @@ def test_a_model_inside_that_always_trains_keeps_its_norms(flavour):
     inner = package.Model(inputs, x, name="inner")
     image = package.Input((6, 6, 3))
     for training, left in ((True, ["norm"]), (False, [])):
-        model = randomize(package.Model(image, layers.ReLU(name="relu")(inner(image, training=training))))
+        model = random_model(package.Model(image, layers.ReLU(name="relu")(inner(image, training=training))))
         check(model, clips((6, 6, 3)), flavour, left=left)
 
 
@@ -284,7 +268,7 @@ def test_a_sequential_model(flavour):
         [package.Input((6, 6, 3)), layers.Conv2D(4, 3), layers.BatchNormalization(), layers.ReLU()]
     )
     x = clips((6, 6, 3))
-    randomize(model)
+    random_model(model)
     folded = surgery.fold_norms(model)
     assert norms(folded, flavour) == []
     np.testing.assert_allclose(folded(x), model(x), rtol=1e-5, atol=1e-5)
@@ -299,7 +283,7 @@ def test_dtypes_are_kept(flavour, policy):
     x = layers.Conv3D(8, (1, 3, 3), dtype=policy, name="conv")(inputs)
     x = package.layers.BatchNormalization(dtype=policy)(x)
     x = package.layers.NonLocal3D(dtype=policy, name="block")(layers.ReLU(dtype=policy)(x))
-    model = randomize(package.keras.Model(inputs, x))
+    model = random_model(package.keras.Model(inputs, x))
     x = clips((3, 6, 6, 4)).astype("float64" if policy == "float64" else "float32")
     folded = check(model, x, flavour, {"mixed_bfloat16": 3e-2, "mixed_float16": 4e-3, "float64": 1e-12}[policy])
     for name in ("conv", "block"):
@@ -313,7 +297,7 @@ def folded_model(flavour):
     inputs = package.keras.Input(CLIP)
     x = package.layers.Conv3D(4, (1, 3, 3), strides=(1, 2, 2))(inputs)
     x = package.layers.NonLocal3D()(package.layers.BatchNormalization()(x))
-    return surgery.fold_norms(randomize(package.keras.Model(inputs, x)))
+    return surgery.fold_norms(random_model(package.keras.Model(inputs, x)))
 
 
 @flavours

@@ -11,10 +11,11 @@ import tf_keras
 from official.core import base_task, exp_factory, task_factory
 from official.core import config_definitions as cfg
 from official.modeling import optimization
-from official.vision.configs import image_classification, maskrcnn, retinanet
+from official.vision.configs import image_classification, maskrcnn, retinanet, semantic_segmentation
 from official.vision.configs import video_classification as tfm_video_classification
 
 from keras_nonlocal import errors, surgery
+from keras_nonlocal.export import Signature
 from keras_nonlocal.tfm import evaluate, export, train
 from keras_nonlocal.tfm.tasks import answers, multi_label
 
@@ -78,11 +79,9 @@ class SumModule(export.signatures.Signatures):
     def serve(self, numbers):
         return {"sum": self.model(numbers, training=False)}
 
-    def functions(self):
-        return {"serving_default": (self.serve, tf.TensorSpec([None, 3], tf.float32, name="numbers"))}
-
-    def warmup_requests(self):
-        return {"serving_default": {"numbers": np.zeros([1, 3], "float32")}}
+    def signatures(self):
+        specs, example = {"numbers": tf.TensorSpec([None, 3], tf.float32)}, {"numbers": np.zeros([1, 3], "float32")}
+        return {"serving_default": Signature(self.serve, specs, example)}
 
 
 # What an experiment is.
@@ -164,10 +163,10 @@ def test_a_task_of_its_own_is_trained_evaluated_and_exported(best, records, tmp_
 
 
 def test_a_task_without_signatures_is_not_exported(tmp_path):
-    params = cfg.ExperimentConfig(task=image_classification.ImageClassificationTask())
-    known = "MaskRCNNTask, RetinaNetTask, VideoClassificationTask"
+    params = cfg.ExperimentConfig(task=semantic_segmentation.SemanticSegmentationTask())
+    known = "MaskRCNNTask, RetinaNetTask, ImageClassificationTask, VideoClassificationTask"
     with pytest.raises(
-        errors.UserError, match=f"task ImageClassificationTask cannot be exported: export one of {known}"
+        errors.UserError, match=f"task SemanticSegmentationTask cannot be exported: export one of {known}"
     ):
         export.export(params, "nowhere", str(tmp_path / "saved"))
     assert not (tmp_path / "saved").exists()

@@ -5,16 +5,15 @@ import importlib
 from absl import flags
 
 from keras_nonlocal import configs, errors
-from keras_nonlocal.tfm import train
-
-with errors.needs_extra("tfm"):
-    from official.common import flags as tfm_flags
 
 FLAGS = flags.FLAGS
 
 
 def define(*required):
     """tfm's own flags, of which these are required, and --register."""
+    with errors.needs_extra("tfm"):  # which those that take any model do without
+        from official.common import flags as tfm_flags
+
     tfm_flags.define_flags()
     _define_register()
     flags.mark_flags_as_required(["experiment", *required])
@@ -52,6 +51,8 @@ def register():
 
 def params():
     """The locked configuration that the flags ask for; UserError for one that is not there."""
+    from keras_nonlocal.tfm import train
+
     register()
     FLAGS.config_file = [configs.path(each) for each in FLAGS.config_file or []]
     return train.parse_experiment(FLAGS)

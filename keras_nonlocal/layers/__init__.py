@@ -98,7 +98,7 @@ class _KerasNonLocal(NonLocalMixin):
     _keras = keras
     _batch_norm = BatchNormalization
 
-    def compute_output_spec(self, inputs, mask=None, training=None, return_attention_scores=False):
+    def compute_output_spec(self, inputs, mask=None, training=None, return_attention_scores=False, whole_windows=False):
         self._check_sizes(inputs.shape[1:-1])
         z = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
         if not return_attention_scores:
@@ -206,7 +206,8 @@ class NonLocal3D(_KerasNonLocal, NonLocal3DMixin, keras.layers.Layer):
     | the paper's text | False | False | not said | not said | (1, 2, 2) |
 
     Call arguments: `inputs`; `mask`, boolean, True for valid positions, (batch, T, H, W), (batch, T) or (batch,);
-    `return_attention_scores`, to also get the attention, (batch, T*H*W, number of keys), for which it is built densely.
+    `return_attention_scores`, to also get the attention, (batch, T*H*W, number of keys), for which it is built densely;
+    `whole_windows`, for a pooled key to be valid only if all positions in its window are, and not any of them.
 
     Raises:
       ValueError: for an argument out of range, an `implementation` of another form, inputs of another rank or that are

@@ -135,6 +135,7 @@ class NonLocalMixin(FlavourMixin):
         mask: tf.Tensor | None = None,
         training: bool | None = None,
         return_attention_scores: bool = False,
+        whole_windows: bool = False,
     ) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
         """z = x + norm(W_z y).
 
@@ -146,6 +147,8 @@ class NonLocalMixin(FlavourMixin):
           training: whether the norm uses and updates batch statistics.
           return_attention_scores: also return the attention. This builds the N x M matrix, whatever the
             `implementation`.
+          whole_windows: with a mask, a pooled key is valid only if all positions in its window are. Inputs padded at
+            their ends then come out as they do without the padding, where pooling leaves out what fills no window.
 
         Returns:
           z, shaped as x. With return_attention_scores, (z, attention), where attention is (B, N, M): for each of the N
@@ -159,7 +162,7 @@ class NonLocalMixin(FlavourMixin):
         if mask is not None:
             mask = expand_mask(mask, batch, positions)
             x = tf.where(mask[..., None], x, tf.zeros_like(x))  # whatever stands in the padding, NaN included
-        theta, phi, g, key_mask = self._projected(x, mask)
+        theta, phi, g, key_mask = self._projected(x, mask, whole_windows)
         theta, phi, g = (self._sets.to_sets(part) for part in (theta, phi, g))  # (B, *positions, C') -> (B*S, N, C')
         key_mask = None if key_mask is None else self._sets.mask_to_sets(key_mask)
         w_out = self._kernel(self.out) if self.form.associates else None
@@ -331,22 +334,22 @@ class NonLocalMixin(FlavourMixin):
             "implementation": self.implementation,
         }
 
-    def _projected(self, x, mask):
+    def _projected(self, x, mask, whole_windows):
         """What attend takes: theta at all positions; phi, g and the mask of valid keys at the (pooled) keys'."""
         w_theta, w_phi = self._theta_w_f(), self._phi_w_f()
         if math.prod(self._pool) == 1:
             theta, phi, g = self._project(x, (self.theta, w_theta), (self.phi, w_phi), (self.g, None))
             key_mask = mask
         elif self.pool_before_projection:
-            keys, key_mask = self._pooled(x, mask)
+            keys, key_mask = self._pooled(x, mask, whole_windows)
             (theta,) = self._project(x, (self.theta, w_theta))
             phi, g = self._project(keys, (self.phi, w_phi), (self.g, None))
         else:
             # w_f comes after the pooling, which is not linear.
             theta, phi, g = self._project(x, (self.theta, w_theta), (self.phi, None), (self.g, None))
-            phi, key_mask = self._pooled(phi, mask)
+            phi, key_mask = self._pooled(phi, mask, whole_windows)
             phi = phi if w_phi is None else phi @ w_phi
-            g, _ = self._pooled(g, mask)
+            g, _ = self._pooled(g, mask, whole_windows)
         return theta, self._scaled(phi), g, key_mask
 
     def _scaled(self, phi):
@@ -366,11 +369,11 @@ class NonLocalMixin(FlavourMixin):
         y = x if layer is None else _over_rows(layer, x)
         return y if w_f is None else y @ tf.cast(w_f, y.dtype)
 
-    def _pooled(self, x, mask):
+    def _pooled(self, x, mask, whole_windows=False):
         """x and the mask, or None, at the keys."""
         if mask is None:
             return max_pool(x, self._pool), None
-        return max_pool_valid(x, mask, self._pool)
+        return max_pool_valid(x, mask, self._pool, whole_windows)
 
     def _project(self, x, *parts):
         """What layers make of x: x itself for None. Each comes with the (C', 1) half of w_f to multiply by, or None."""

@@ -45,18 +45,22 @@ def max_pool(x, pool_size):
     return tf.reshape(x, [batch, time, height // pool_size[1], width // pool_size[2], channels])
 
 
-def max_pool_valid(x, mask, pool_size):
+def max_pool_valid(x, mask, pool_size, whole_windows=False):
     """Max-pools the valid positions only; a window without any becomes zeros.
 
     Args:
       x: (B, *positions, C).
       mask: (B, *positions) boolean.
       pool_size: one int for each position axis.
+      whole_windows: whether also a window with a position that is not valid becomes zeros.
 
     Returns:
-      The pooled x, and the pooled mask: True where a window holds a valid position.
+      The pooled x, and the pooled mask: True where a window holds a valid position, or with whole_windows no other.
     """
-    pooled_mask = max_pool(tf.cast(mask, tf.float32)[..., None], pool_size) > 0  # (B, *positions', 1)
+    if whole_windows:
+        pooled_mask = max_pool(tf.cast(~mask, tf.float32)[..., None], pool_size) == 0  # (B, *positions', 1)
+    else:
+        pooled_mask = max_pool(tf.cast(mask, tf.float32)[..., None], pool_size) > 0
     pooled = max_pool(tf.where(mask[..., None], x, x.dtype.min), pool_size)
     return tf.where(pooled_mask, pooled, tf.zeros_like(pooled)), pooled_mask[..., 0]
 

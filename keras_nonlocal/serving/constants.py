@@ -9,12 +9,23 @@ PREVIOUS_LABEL = "previous"
 # The graph in a SavedModel that TensorFlow Serving loads, and the signature it calls unless a request names another.
 SERVE_TAG = "serve"
 DEFAULT_SIGNATURE = "serving_default"
-# What our exports add: encoded videos as input, and the outputs of either signature.
+# What our exports add: inputs as files of images and as records, and what a classifier sees in place of its scores.
+ENCODED_SIGNATURE = "encoded"
 TF_EXAMPLE_SIGNATURE = "tf_example"
+FEATURES_SIGNATURE = "features"
+# Inputs of several sizes in one batch, and the argument that holds these sizes.
+PADDED_SIGNATURE = "padded"
+SIZES = "sizes"
+# The arguments of signatures: clips and images as pixels, then files and records.
+FRAMES = "frames"
+IMAGES = "images"
+ENCODED = "encoded"
+EXAMPLES = "examples"
+# Outputs of classifiers, and of their features; the last map has the name of its stage, as `res5`.
 PROBABILITIES = "probabilities"
 LOGITS = "logits"
-# Of detectors: photos as files, and the outputs of all their signatures.
-ENCODED_SIGNATURE = "encoded"
+POOLED = "pooled"
+# Outputs of detectors.
 BOXES = "boxes"
 CLASSES = "classes"
 SCORES = "scores"

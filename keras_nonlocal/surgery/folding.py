@@ -70,11 +70,7 @@ def fold_norms(model: Any) -> Any:
     CVPR 2018, section 3.2.
     """
     keras = functional.flavour(model)
-    if functional.graph(model) is None:
-        raise ValueError(
-            "`model` must be a functional model, or a built sequential one, that does not override `call`: only of "
-            f"those it is known what follows what. Received: model of class {type(model).__name__}"
-        )
+    functional.required_graph(model)
     return _Folding(keras, model).copy(model)
 
 
@@ -118,7 +114,7 @@ class _Folding:
         if trained:
             self._trained.add(id(model))
         for call in functional.calls(graph):
-            inside = trained or _trains(call)
+            inside = trained or functional.trains(call)
             self._uses[id(call.layer)] += new
             if self._is_model(call.layer):
                 self._visit(call.layer, inside)
@@ -252,13 +248,6 @@ def _norm_axis(norm, x):
 
 def _channel_axis(layer, x):
     return 1 if getattr(layer, "data_format", "channels_last") == "channels_first" else len(x.shape) - 1
-
-
-def _trains(call):
-    """Whether a call sets `training` so that batch norms in it use the batch, whatever the model is called with."""
-    training = call.kwargs.get("training")
-    given = any(isinstance(value, (bool, int)) and bool(value) for value in [training, *call.args[1:]])
-    return given or functional.is_symbolic(training)  # a model may take `training` as an input
 
 
 def _synchronized_norms(keras):

@@ -68,6 +68,56 @@ def is_symbolic(x):
     return hasattr(x, "_keras_history")
 
 
+def required_graph(model):
+    """As graph.
+
+    Raises:
+      ValueError: for a model without one.
+    """
+    found = graph(model)
+    if found is None:
+        raise ValueError(
+            "`model` must be a functional model, or a built sequential one, that does not override `call`: only of "
+            f"those it is known what follows what. Received: model of class {type(model).__name__}"
+        )
+    return found
+
+
+def trains(call):
+    """Whether a call sets `training` so that batch norms in it use the batch, whatever the model is called with."""
+    training = call.kwargs.get("training")
+    given = any(isinstance(value, (bool, int)) and bool(value) for value in [training, *call.args[1:]])
+    return given or is_symbolic(training)  # a model may take `training` as an input
+
+
+def input_name(x):
+    """The name of the input layer that a symbolic tensor is of."""
+    return x._keras_history[0].name
+
+
+def run(graph, inputs, call):
+    """Goes through a graph with other things in place of its tensors.
+
+    Args:
+      graph: from `graph`.
+      inputs: one for each input, as a flat list.
+      call: function of (Call, args, kwargs) that takes what stands for its tensors, and returns what stands for its
+        outputs.
+
+    Returns:
+      What stands for the outputs, in their structure.
+    """
+    found = dict(zip(map(id, tf.nest.flatten(graph.input)), inputs, strict=True))
+
+    def translate(structure):
+        return tf.nest.map_structure(lambda x: found[id(x)] if is_symbolic(x) else x, structure)
+
+    for each in calls(graph):
+        outputs = call(each, translate(each.args), translate(each.kwargs))
+        found.update(zip(map(id, each.outputs), tf.nest.flatten(outputs), strict=True))
+    return translate(graph.output)
+
+
 def rebuild(keras, graph, name, call):
     """Builds a graph again.
 
@@ -80,18 +130,10 @@ def rebuild(keras, graph, name, call):
     Returns:
       A functional model with new input layers, of the same names and structure of inputs and outputs.
     """
-    new = {}
-
-    def translate(structure):
-        return tf.nest.map_structure(lambda x: new[id(x)] if is_symbolic(x) else x, structure)
-
-    for x in tf.nest.flatten(graph.input):
-        layer = x._keras_history[0]
-        new[id(x)] = type(layer).from_config(layer.get_config()).output
-    for each in calls(graph):
-        outputs = call(each, translate(each.args), translate(each.kwargs))
-        new.update(zip(map(id, each.outputs), tf.nest.flatten(outputs), strict=True))
-    return keras.Model(translate(graph.input), translate(graph.output), name=name)
+    layers = [x._keras_history[0] for x in tf.nest.flatten(graph.input)]
+    inputs = [type(layer).from_config(layer.get_config()).output for layer in layers]
+    outputs = run(graph, inputs, call)
+    return keras.Model(tf.nest.pack_sequence_as(graph.input, inputs), outputs, name=name)
 
 
 def _call(node):

@@ -9,6 +9,9 @@ import tf_keras
 from keras_nonlocal.layers.batch_norm import FusedBatchNormMixin
 from keras_nonlocal.layers.convolutions import FrameConvolutionMixin, FramePoolingMixin
 from keras_nonlocal.layers.non_local import NonLocal3DMixin, NonLocalMixin
+from keras_nonlocal.surgery.masked import masked_layer
+
+masked_layer(tf_keras)  # which files of masked models name
 
 
 @tf_keras.utils.register_keras_serializable("keras_nonlocal")

@@ -1,23 +1,32 @@
 """SavedModels for TensorFlow Serving from a training run, of any task that has its signatures here."""
 
-import os
-
 import tensorflow as tf
 from official.core import config_definitions as cfg
-from official.core import export_base, task_factory
+from official.core import task_factory
 
 from keras_nonlocal import errors
-from keras_nonlocal.serving import publish, warmup
+from keras_nonlocal import export as exporter
+from keras_nonlocal.export import folding
+from keras_nonlocal.serving import constants, publish
 from keras_nonlocal.tfm import train
-from keras_nonlocal.tfm.export import detection, signatures, video_classification
+from keras_nonlocal.tfm.export import detection, image_classification, signatures, video_classification
 
-__all__ = ["detection", "export", "export_run", "signatures", "video_classification"]
+__all__ = ["detection", "export", "export_run", "image_classification", "signatures", "video_classification"]
 
 
 def export(
-    params: cfg.ExperimentConfig, checkpoint: str, export_dir: str, labels: str | None = None, fold_norms: bool = True
+    params: cfg.ExperimentConfig,
+    checkpoint: str,
+    export_dir: str,
+    labels: str | None = None,
+    fold_norms: bool = True,
+    finite: bool = False,
+    explain: bool = True,
+    explain_block: str | None = None,
+    explain_top_k: int = 20,
+    padded: bool = False,
 ) -> str:
-    """Publishes a SavedModel with the signatures of the task, see video_classification and detection.
+    """Publishes a SavedModel with the signatures of the task, see the modules of this package.
 
     Args:
       params: the ExperimentConfig of the training run.
@@ -26,12 +35,18 @@ def export(
       labels: a file of class names, one a line, kept beside the model as `assets.extra/labels.txt`. Default none.
       fold_norms: fold batch norms into the convolutions before them and W_z, see surgery.fold_norms; those of detectors
         never are. Default True.
+      finite: refuse to answer with NaN or infinity, which over REST are no valid JSON. Default False.
+      explain: with the signature `explain`, where a classifier has non-local blocks. Default True.
+      explain_block: the block that it is of, by its path or name, as "res4_1_nonlocal". Default the last.
+      explain_top_k: how many keys of each query it answers, at most. Default 20.
+      padded: also serve `padded`, for clips of several sizes in one batch: a second graph of the network beside the
+        other, on the same weights. Default False.
 
     Returns:
       The path of the new version.
 
     Raises:
-      UserError: if it cannot be published, its task has no signatures, it would not load in TensorFlow Serving, or
+      UserError: if it cannot be published, its task has no such signatures, it would not load in TensorFlow Serving, or
         answers differently when folded.
     """
     module_class = signatures.MODULES.find(params.task)
@@ -46,20 +61,48 @@ def export(
     def write(folder):
         tf.train.Checkpoint(model=model).read(checkpoint).assert_existing_objects_matched().expect_partial()
         inputs = module_class.random_inputs(params) if fold_norms else None
-        module = module_class(params, model if inputs is None else signatures.folded(model, inputs))
-        export_base.export(module, {name: name for name in module.functions()}, folder, timestamped=False)
-        warmup.write_warmup(folder, module.warmup_requests())
-        if labels:
-            extra = os.path.join(folder, "assets.extra")
-            tf.io.gfile.makedirs(extra)
-            tf.io.gfile.copy(labels, os.path.join(extra, "labels.txt"))
+        network = model if inputs is None else folding.folded(model, inputs)
+        module = module_class(params, network)  # A tf.function does not keep the object whose method it is.
+        served = module.signatures()
+        if explain:
+            try:
+                served |= module.explain(explain_block, explain_top_k)
+            except ValueError as error:
+                raise errors.UserError(
+                    f"the signature `explain` cannot be made: {error}; choose another --explain_block, or leave it out "
+                    "with --noexplain"
+                ) from error
+        if padded:
+            served[constants.PADDED_SIGNATURE] = _padded_signature(module)
+        exporter.write(served, network, folder, labels, finite)
 
     return publish.publish(write, export_dir)
 
 
+def _padded_signature(module):
+    signature = module.padded_signature()
+    if signature is None:
+        raise errors.UserError(
+            f"a model of the task {type(module.params.task).__name__} has no signature for inputs of several sizes in "
+            "one batch: leave out --padded"
+        )
+    return signature
+
+
 def export_run(
-    experiment: str, model_dir: str, export_dir: str, labels: str | None = None, fold_norms: bool = True
+    experiment: str,
+    model_dir: str,
+    export_dir: str,
+    labels: str | None = None,
+    fold_norms: bool = True,
+    finite: bool = False,
+    explain: bool = True,
+    explain_block: str | None = None,
+    explain_top_k: int = 20,
+    padded: bool = False,
 ) -> str:
     """Publishes the newest checkpoint of a training run; see export."""
     params = train.load_experiment(experiment, model_dir)
-    return export(params, train.latest_checkpoint(model_dir), export_dir, labels, fold_norms)
+    checkpoint = train.latest_checkpoint(model_dir)
+    options = labels, fold_norms, finite, explain, explain_block, explain_top_k, padded
+    return export(params, checkpoint, export_dir, *options)

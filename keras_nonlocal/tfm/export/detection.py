@@ -8,6 +8,8 @@ from official.vision.configs import maskrcnn, retinanet
 from official.vision.ops import preprocess_ops
 
 from keras_nonlocal import errors, features
+from keras_nonlocal.export.guards import only_if
+from keras_nonlocal.export.signatures import Signature, strings
 from keras_nonlocal.serving import constants
 from keras_nonlocal.tfm.export import signatures
 from keras_nonlocal.tfm.inputs import images as photos
@@ -35,7 +37,7 @@ class DetectionModule(signatures.Signatures):
     """
 
     def __init__(self, params, model):
-        super().__init__(params, _Network(model))
+        super().__init__(params, model)
         task = params.task
         _check_generator(task.model.detection_generator)
         data = task.validation_data
@@ -60,7 +62,7 @@ class DetectionModule(signatures.Signatures):
         size = tf.shape(images, tf.int64)[1:3]
         with (
             self._allowed(images, "images"),
-            photos.only_if(photos.PHOTO_ERROR, *photos.photo_rules(size, self._max_aspect)),
+            only_if(photos.PHOTO_ERROR, *photos.photo_rules(size, self._max_aspect)),
         ):
             return self._detect(signatures.one_by_one(self._fit, images, self._input))
 
@@ -77,26 +79,25 @@ class DetectionModule(signatures.Signatures):
             key = {features.ENCODED: tf.io.FixedLenFeature([], tf.string)}
             return self._serve_files(tf.io.parse_example(examples, key)[features.ENCODED], "examples")
 
-    def functions(self):
-        return {
-            constants.DEFAULT_SIGNATURE: (
-                self.serve,
-                tf.TensorSpec([None, None, None, 3], tf.uint8, name="images"),
-            ),
-            constants.ENCODED_SIGNATURE: (self.serve_encoded, tf.TensorSpec([None], tf.string, name="encoded")),
-            constants.TF_EXAMPLE_SIGNATURE: (self.serve_tf_example, tf.TensorSpec([None], tf.string, name="examples")),
-        }
-
-    def warmup_requests(self):
-        """A black image for each signature."""
-        image = tf.zeros([*self._size, 3], tf.uint8)
+    def signatures(self):
+        image = tf.zeros([*self._size, 3], tf.uint8)  # black
         data = tf.io.encode_jpeg(image).numpy()
         example = tf.train.Example()
         example.features.feature[features.ENCODED].bytes_list.value.append(data)
         return {
-            constants.DEFAULT_SIGNATURE: {"images": image[tf.newaxis].numpy()},
-            constants.ENCODED_SIGNATURE: {"encoded": [data]},
-            constants.TF_EXAMPLE_SIGNATURE: {"examples": [example.SerializeToString()]},
+            constants.DEFAULT_SIGNATURE: Signature(
+                self.serve,
+                {"images": tf.TensorSpec([None, None, None, 3], tf.uint8)},
+                {"images": image[tf.newaxis].numpy()},
+            ),
+            constants.ENCODED_SIGNATURE: Signature(
+                self.serve_encoded, {"encoded": tf.TensorSpec([None], tf.string)}, {"encoded": strings(data)}
+            ),
+            constants.TF_EXAMPLE_SIGNATURE: Signature(
+                self.serve_tf_example,
+                {"examples": tf.TensorSpec([None], tf.string)},
+                {"examples": strings(example.SerializeToString())},
+            ),
         }
 
     def _serve_files(self, encoded, name):
@@ -105,7 +106,7 @@ class DetectionModule(signatures.Signatures):
 
     def _allowed(self, batch, name):
         """A context for what is made of a request that holds images, but not too many of them."""
-        with photos.only_if(f"`{name}`", (tf.shape(batch)[0] > 0, "holds no image: send one or more")):
+        with only_if(f"`{name}`", (tf.shape(batch)[0] > 0, "holds no image: send one or more")):
             return signatures.at_most(self._most, batch, name, "images")
 
     def _decode(self, encoded):
@@ -161,21 +162,6 @@ class DetectionModule(signatures.Signatures):
         is_filled = tf.sequence_mask(count, tf.shape(boxes)[1])
         outputs = {name: _or_zeros(is_filled, value) for name, value in outputs.items()}
         return outputs | {constants.NUM_DETECTIONS: count}
-
-
-class _Network(tf.Module):
-    """A Keras model as no more than a function and its variables.
-
-    Of a Keras model a SavedModel would hold graphs of every layer besides, and take several times as long to load.
-    """
-
-    def __init__(self, model):
-        super().__init__()
-        self._kept = model.variables
-        self._call = lambda *args, **kwargs: model(*args, **kwargs)
-
-    def __call__(self, *args, **kwargs):
-        return self._call(*args, **kwargs)
 
 
 def on_other_boxes(masks: tf.Tensor, boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:

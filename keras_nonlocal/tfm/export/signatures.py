@@ -1,4 +1,4 @@
-"""What the exports of all tasks share: signatures by name, how much one request may hold, and folded batch norms."""
+"""What the exports of all tasks share: signatures by name, and how much one request may hold."""
 
 import abc
 import math
@@ -7,22 +7,17 @@ from collections.abc import Callable
 import tensorflow as tf
 import tf_keras
 from official.core import config_definitions as cfg
-from official.core import export_base
 
-from keras_nonlocal import errors, surgery
-from keras_nonlocal.tfm.inputs import images
+from keras_nonlocal.export import Signature
+from keras_nonlocal.export.guards import MAX_REQUEST_BYTES, only_if
+from keras_nonlocal.serving import constants
 from keras_nonlocal.tfm.tasks.answers import ByTask
-
-# What one request may make of encoded examples: a clip is as large as the network wants it, however short the video.
-MAX_REQUEST_BYTES = 256 * 2**20
-# How far folded norms may move an output, relative to the largest one, by the dtype that the network computes in.
-FOLDING_TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
 
 # {class of a task's configuration: the Signatures of such tasks}
 MODULES = ByTask()
 
 
-class Signatures(export_base.ExportModule):
+class Signatures(abc.ABC):
     """The served functions over a network. A task's own derive from it and are registered with `MODULES.register`.
 
     Args:
@@ -31,7 +26,8 @@ class Signatures(export_base.ExportModule):
     """
 
     def __init__(self, params: cfg.ExperimentConfig, model: tf_keras.Model):
-        super().__init__(params, model)
+        self.params = params
+        self.model = model
 
     @classmethod
     @abc.abstractmethod
@@ -42,29 +38,29 @@ class Signatures(export_base.ExportModule):
         """
 
     @abc.abstractmethod
-    def functions(self) -> dict[str, tuple[Callable, tf.TensorSpec]]:
-        """{name of a signature: (a tf.function of one argument, what it takes)}; one is `serving_default`."""
+    def signatures(self) -> dict[str, Signature]:
+        """{name: a served function, what it takes and an example}; one is `serving_default`."""
 
-    @abc.abstractmethod
-    def warmup_requests(self) -> dict[str, dict]:
-        """{name of a signature: {name of its argument: an array}}, which a server answers before its first user."""
+    def padded_signature(self) -> Signature | None:
+        """The signature for inputs of several sizes in one batch, see export.padding; None where a task has none."""
+        return None
 
-    def get_inference_signatures(self, function_keys):
-        functions = self.functions()
-        return {
-            signature: functions[key][0].get_concrete_function(functions[key][1])
-            for key, signature in function_keys.items()
-        }
+    def explain(self, block: str | None, top_k: int) -> dict[str, Signature]:
+        """{"explain": what chosen queries of a block attend to}, see export.explaining; {} of a task that has none."""
+        return {}
 
 
-def decoded(examples: tf.Tensor, decode: Callable, spec: tf.TensorSpec, what: str) -> tf.Tensor:
-    """Serialized examples to what the network takes, one after the other, and no more than memory is kept for.
+def decoded(
+    examples: tf.Tensor, decode: Callable, spec: tf.TensorSpec, what: str, name: str = constants.EXAMPLES
+) -> tf.Tensor:
+    """Encoded examples to what the network takes, one after the other, and no more than memory is kept for.
 
     Args:
-      examples: (B,) strings.
+      examples: (B, ...) strings.
       decode: from one of them to a tensor as in `spec`.
       spec: what one becomes.
       what: they are called in errors, "videos".
+      name: of the argument of the signature. Default "examples".
 
     Returns:
       (B, *spec.shape).
@@ -72,8 +68,9 @@ def decoded(examples: tf.Tensor, decode: Callable, spec: tf.TensorSpec, what: st
     Raises:
       tf.errors.InvalidArgumentError: if they would fill more than MAX_REQUEST_BYTES.
     """
+    # A clip is as large as the network wants it, however short the video.
     most = max(1, MAX_REQUEST_BYTES // (math.prod(spec.shape) * spec.dtype.size))
-    with at_most(most, examples, "examples", what):
+    with at_most(most, examples, name, what):
         return one_by_one(decode, examples, spec)
 
 
@@ -88,38 +85,9 @@ def at_most(most: int, batch: tf.Tensor, name: str, what: str):
     """
     count = tf.shape(batch)[0]
     text = f"may hold at most {most} {what}, the others go into further requests; it holds"
-    return images.only_if(f"`{name}`", (count <= most, text, count))
+    return only_if(f"`{name}`", (count <= most, text, count))
 
 
 def one_by_one(function: Callable, batch: tf.Tensor, spec) -> tf.Tensor:
     """What a function of one example makes, as in `spec`, of each of a batch: never of two at a time."""
     return tf.map_fn(function, batch, parallel_iterations=1, fn_output_signature=spec)
-
-
-def folded(model: tf_keras.Model, inputs: tf.Tensor) -> tf_keras.Model:
-    """A network with its batch norms folded, after a check on these inputs.
-
-    Args:
-      model: a trained network of one output.
-      inputs: a batch for it.
-
-    Returns:
-      The folded network. Its outputs are within FOLDING_TOLERANCE of the model's, relative to the largest.
-
-    Raises:
-      UserError: if they are not, or the model is not functional.
-    """
-    cure = "export it as it was trained, with --nofold_norms."
-    try:
-        copy = surgery.fold_norms(model)
-    except ValueError as error:
-        raise errors.UserError(f"the batch norms of the network cannot be folded: {error}; {cure}") from error
-    trained, found = (tf.cast(each(inputs, training=False), tf.float64) for each in (model, copy))
-    difference = float(tf.reduce_max(tf.abs(found - trained)) / tf.reduce_max(tf.abs(trained)))
-    tolerance = FOLDING_TOLERANCE.get(model.compute_dtype, FOLDING_TOLERANCE["float32"])
-    if not difference <= tolerance:  # nor may it be NaN
-        raise errors.UserError(
-            f"with its batch norms folded the network answers differently: by {difference:.1e} of the largest output, "
-            f"allowed are {tolerance:g}; {cure}"
-        )
-    return copy

@@ -1,19 +1,25 @@
 """Served classifiers of clips, of one label each or of several."""
 
+import numpy as np
 import tensorflow as tf
 from official.vision.configs import video_classification
 from official.vision.ops import preprocess_ops_3d
 
-from keras_nonlocal import features
+from keras_nonlocal import features as record_keys
+from keras_nonlocal.export import explaining, guards, padding
+from keras_nonlocal.export.signatures import Signature, strings
 from keras_nonlocal.serving import constants
-from keras_nonlocal.tfm.export import signatures
-from keras_nonlocal.tfm.inputs import pixels
+from keras_nonlocal.tfm.export import seen, signatures
+from keras_nonlocal.tfm.inputs import images, pixels
 from keras_nonlocal.tfm.tasks import answers
+
+# Of one video in a request: more than an hour of them.
+MAX_FRAMES = 100_000
 
 
 @signatures.MODULES.register(video_classification.VideoClassificationTask)
 class VideoClassificationModule(signatures.Signatures):
-    """Signatures over a video classifier, `serving_default` (frames) and `tf_example`.
+    """Signatures over a video classifier: `serving_default` (frames), `encoded`, `tf_example`, `features`, `padded`.
 
     Args:
       params: the ExperimentConfig of the training run.
@@ -27,6 +33,7 @@ class VideoClassificationModule(signatures.Signatures):
         self._stride = data.temporal_stride
         self._short_side = data.min_image_size
         self._scores = answers.of(params.task).scores
+        self._features = seen.feature_network(model)
 
     @classmethod
     def random_inputs(cls, params):
@@ -39,11 +46,18 @@ class VideoClassificationModule(signatures.Signatures):
 
         The probabilities add up to one, or of a network of several labels a clip are one of each class for itself.
         """
-        # Without this guard a request of another rank would abort the whole server inside the convolution kernel.
-        frames = tf.ensure_shape(frames, [None, *self._clip_shape])
-        logits = self.model(pixels.normalize(frames), training=False)
-        # 16-bit outputs cannot be written as JSON.
-        return {constants.PROBABILITIES: self._scores(logits), constants.LOGITS: tf.cast(logits, tf.float32)}
+        return self._answer(self.model(self._pixels(frames), training=False))
+
+    @tf.function
+    def serve_encoded(self, encoded):
+        """Videos as lists of JPEG frames: strings (B, N) to what serve does; a shorter video ends in empty strings.
+
+        The clip is the middle of the video, at the stride of the training data.
+        """
+        encoded = tf.ensure_shape(encoded, [None, None])
+        with guards.not_empty(constants.ENCODED, encoded):
+            clip = tf.TensorSpec(self._clip_shape, tf.uint8)
+            return self.serve(signatures.decoded(encoded, self._decode_list, clip, "videos", constants.ENCODED))
 
     @tf.function
     def serve_tf_example(self, examples):
@@ -52,38 +66,92 @@ class VideoClassificationModule(signatures.Signatures):
         The clip is the middle of the video, at the stride of the training data.
         """
         examples = tf.ensure_shape(examples, [None])
-        clip = tf.TensorSpec(self._clip_shape, tf.uint8)
-        return self.serve(signatures.decoded(examples, self._decode, clip, "videos"))
+        with guards.not_empty(constants.EXAMPLES, examples):
+            clip = tf.TensorSpec(self._clip_shape, tf.uint8)
+            return self.serve(signatures.decoded(examples, self._decode, clip, "videos"))
 
-    def functions(self):
-        return {
-            constants.DEFAULT_SIGNATURE: (
-                self.serve,
-                tf.TensorSpec([None, *self._clip_shape], tf.uint8, name="frames"),
-            ),
-            constants.TF_EXAMPLE_SIGNATURE: (self.serve_tf_example, tf.TensorSpec([None], tf.string, name="examples")),
-        }
+    @tf.function
+    def serve_features(self, frames):
+        """Clips as serve takes them to what the last layer is given, (B, C), and the last map, float32."""
+        return seen.features(self._features, self._pixels(frames))
 
-    def warmup_requests(self):
-        """A black clip for each signature."""
-        clip = tf.zeros(self._clip_shape, tf.uint8)
+    def signatures(self):
+        clip = tf.zeros(self._clip_shape, tf.uint8)  # black
+        files = [tf.io.encode_jpeg(frame).numpy() for frame in clip]
         example = tf.train.SequenceExample()
-        frames = example.feature_lists.feature_list[features.ENCODED]
-        for frame in clip:
-            frames.feature.add().bytes_list.value.append(tf.io.encode_jpeg(frame).numpy())
-        return {
-            constants.DEFAULT_SIGNATURE: {"frames": clip[None].numpy()},
-            constants.TF_EXAMPLE_SIGNATURE: {"examples": [example.SerializeToString()]},
+        for data in files:
+            example.feature_lists.feature_list[record_keys.ENCODED].feature.add().bytes_list.value.append(data)
+        frames = (
+            {constants.FRAMES: tf.TensorSpec([None, *self._clip_shape], tf.uint8)},
+            {constants.FRAMES: clip[tf.newaxis].numpy()},
+        )
+        found = {
+            constants.DEFAULT_SIGNATURE: Signature(self.serve, *frames),
+            constants.ENCODED_SIGNATURE: Signature(
+                self.serve_encoded,
+                {constants.ENCODED: tf.TensorSpec([None, None], tf.string)},
+                {constants.ENCODED: strings(*files)[tf.newaxis]},
+            ),
+            constants.TF_EXAMPLE_SIGNATURE: Signature(
+                self.serve_tf_example,
+                {constants.EXAMPLES: tf.TensorSpec([None], tf.string)},
+                {constants.EXAMPLES: strings(example.SerializeToString())},
+            ),
         }
+        if self._features is not None:
+            found[constants.FEATURES_SIGNATURE] = Signature(self.serve_features, *frames)
+        return found
+
+    def explain(self, block, top_k):
+        served = self.signatures()[constants.DEFAULT_SIGNATURE]
+        return explaining.explain_signatures(self.model, served, self._pixels, block, top_k)
+
+    def padded_signature(self):
+        clip = np.zeros([1, *self._clip_shape], np.uint8)  # black
+        return padding.padded_signature(self.model, constants.FRAMES, clip, pixels.normalize, self._answer)
+
+    def _pixels(self, frames):
+        """Frames that were sent, checked, to what the network takes."""
+        # Without this guard a request of another rank would abort the whole server inside the convolution kernel.
+        frames = tf.ensure_shape(frames, [None, *self._clip_shape])
+        with guards.not_empty(constants.FRAMES, frames):
+            return pixels.normalize(frames)
+
+    def _answer(self, logits):
+        # 16-bit outputs cannot be written as JSON.
+        return {constants.PROBABILITIES: self._scores(logits), constants.LOGITS: tf.cast(logits, tf.float32)}
 
     def _decode(self, example):
         """A serialized SequenceExample to a clip, uint8 (T, H, W, 3)."""
-        frames = {features.ENCODED: tf.io.FixedLenSequenceFeature([], tf.string)}
-        frames = tf.io.parse_single_sequence_example(example, sequence_features=frames)[1][features.ENCODED]
+        frames = {record_keys.ENCODED: tf.io.FixedLenSequenceFeature([], tf.string)}
+        frames = tf.io.parse_single_sequence_example(example, sequence_features=frames)[1][record_keys.ENCODED]
         with pixels.at_least_one(frames):
+            return self._clip(frames)
+
+    def _decode_list(self, frames):
+        """The frames of a video, (N,) strings of which the last may be empty, to a clip."""
+        count = tf.reduce_max(tf.where(tf.strings.length(frames) > 0, tf.range(tf.size(frames)) + 1, 0))
+        with guards.only_if(pixels.FRAME_ERROR, (count > 0, "is missing: a row of `encoded` is empty")):
+            return self._clip(frames[:count])
+
+    def _clip(self, frames):
+        """The frames of a video, (N,) strings, to a clip, uint8 (T, H, W, 3), of which only these are decoded."""
+        count = tf.size(frames)
+        rule = count <= MAX_FRAMES, f"has too many frames: at most {MAX_FRAMES:,} are taken, it has", count
+        with guards.only_if("a video", rule):
             frames = preprocess_ops_3d.sample_sequence(frames, self._clip_shape[0], random=False, stride=self._stride)
-        # The frames of one video are decoded in parallel.
-        return tf.map_fn(self._decode_frame, frames, fn_output_signature=tf.TensorSpec(self._clip_shape[1:], tf.uint8))
+        sizes = tf.map_fn(
+            lambda frame: images.jpeg_size(frame, pixels.FRAME_ERROR),
+            frames,
+            fn_output_signature=tf.TensorSpec([2], tf.int64),
+        )
+        alike = tf.reduce_all(sizes == sizes[:1])
+        text = "must have frames of one size, their heights and widths are from"
+        with guards.only_if("a video", (alike, text, tf.reduce_min(sizes, 0), "to", tf.reduce_max(sizes, 0))):
+            # The frames of one video are decoded in parallel.
+            return tf.map_fn(
+                self._decode_frame, frames, fn_output_signature=tf.TensorSpec(self._clip_shape[1:], tf.uint8)
+            )
 
     def _decode_frame(self, encoded):
         """A JPEG to (H, W, 3) uint8: short side to the size of test frames, centre crop."""

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from keras_nonlocal.data.video import frame_limits
+from keras_nonlocal.export.guards import only_if
 
 JPEG_MAGIC = b"\xff\xd8\xff"
 START_OF_SCAN = b"\xff\xda"
@@ -11,23 +12,9 @@ MAX_SCANS = 32
 # A PNG begins with its magic and the head of its first chunk, which holds width and height, each of 4 bytes.
 PNG_START = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR"
 PNG_HEAD = len(PNG_START) + 8
-# Of one photo; 4096 x 4096 pixels of 3 bytes, not compressed at all, are 48 MB.
+# Of one image; 4096 x 4096 pixels of 3 bytes, not compressed at all, are 48 MB.
 MAX_PHOTO_BYTES = 64 * 2**20
 PHOTO_ERROR = "an image"
-
-
-def only_if(what, *rules):
-    """A context for what may happen only to those that keep all rules.
-
-    An assertion does not come before what follows it unless it is told to: the pixels would be decoded all the same.
-
-    Args:
-      what: it is that is held to the rules, in words.
-      *rules: (whether it keeps the rule, what it does wrong in words, what is printed after that...).
-    """
-    # tf.debugging.Assert wraps each in a condition, which the optimizer of graphs logs that it cannot optimize.
-    checks = [tf.raw_ops.Assert(condition=kept, data=[f"{what} {text}", *it], summarize=3) for kept, text, *it in rules]
-    return tf.control_dependencies(checks)
 
 
 def decode_jpeg(encoded, what):
@@ -41,16 +28,22 @@ def decode_jpeg(encoded, what):
       (H, W, 3) uint8.
 
     Raises:
-      tf.errors.InvalidArgumentError: for what is no whole JPEG, has more than MAX_SOURCE_PIXELS pixels or MAX_SCANS
-        scans.
+      tf.errors.InvalidArgumentError: for what is no whole JPEG, has more than MAX_PHOTO_BYTES bytes, MAX_SOURCE_PIXELS
+        pixels or MAX_SCANS scans.
     """
-    with only_if(what, (_starts_with(encoded, JPEG_MAGIC), "is not a JPEG image")):
+    with only_if(what, (_starts_with(encoded, JPEG_MAGIC), "is not a JPEG image"), _few_bytes(encoded)):
         size, scans = _jpeg_size(encoded), _scans(encoded)
     with only_if(what, few_pixels(size), _few_scans(scans)):
         return tf.io.decode_jpeg(encoded, channels=3)
 
 
-def decode_photo(encoded, max_aspect):
+def jpeg_size(encoded, what):
+    """The height and width of a JPEG, (2,) int64; arguments and refusals as those of decode_jpeg, nothing decoded."""
+    with only_if(what, (_starts_with(encoded, JPEG_MAGIC), "is not a JPEG image"), _few_bytes(encoded)):
+        return _jpeg_size(encoded)
+
+
+def decode_photo(encoded, max_aspect, decode=None):
     """A JPEG or PNG to pixels, as tfm's decoder of records decodes it: as it is stored, whatever its EXIF data says.
 
     One value for grey becomes three, an alpha channel is dropped, of 16 bits the high 8 are kept.
@@ -58,6 +51,7 @@ def decode_photo(encoded, max_aspect):
     Args:
       encoded: () string.
       max_aspect: the long side over the short one, at most.
+      decode: another way to decode what may be, of (encoded, is_png, size). Default all of it, as it is.
 
     Returns:
       (H, W, 3) uint8.
@@ -68,15 +62,11 @@ def decode_photo(encoded, max_aspect):
     """
     is_png = _starts_with(encoded, PNG_START)
     is_known = is_png | _starts_with(encoded, JPEG_MAGIC)
-    length = tf.strings.length(encoded)
-    few_bytes = (
-        length <= MAX_PHOTO_BYTES,
-        f"has too many bytes: at most {MAX_PHOTO_BYTES:,} are taken, it has",
-        length,
-    )
-    with only_if(PHOTO_ERROR, (is_known, "is neither a JPEG nor a PNG image"), few_bytes):
+    with only_if(PHOTO_ERROR, (is_known, "is neither a JPEG nor a PNG image"), _few_bytes(encoded)):
         size, scans = tf.cond(is_png, lambda: (_png_size(encoded), 0), lambda: (_jpeg_size(encoded), _scans(encoded)))
     with only_if(PHOTO_ERROR, *photo_rules(size, max_aspect), _few_scans(scans)):
+        if decode is not None:
+            return decode(encoded, is_png, size)
         return tf.io.decode_image(encoded, channels=3, expand_animations=False)
 
 
@@ -105,6 +95,11 @@ def few_pixels(size):
     text = f"has too many pixels: at most {most:,} are taken, its height and width are"
     # The product of two sides as a PNG may claim them is more than an integer holds.
     return tf.reduce_prod(tf.minimum(size, most + 1)) <= most, text, size
+
+
+def _few_bytes(encoded):
+    length = tf.strings.length(encoded)
+    return length <= MAX_PHOTO_BYTES, f"has too many bytes: at most {MAX_PHOTO_BYTES:,} are taken, it has", length
 
 
 def _few_scans(scans):

@@ -1,0 +1,107 @@
+"""Any Keras model, of either flavour, as a SavedModel for TensorFlow Serving."""
+
+import os
+from typing import Any
+
+import tensorflow as tf
+
+from keras_nonlocal import errors
+from keras_nonlocal.export import explaining, folding, padding, saved_model, tensors
+from keras_nonlocal.export.signatures import Signature
+from keras_nonlocal.serving import constants
+from keras_nonlocal.surgery import functional
+
+
+def export_model(
+    model: Any,
+    export_dir: str | os.PathLike[str],
+    labels: str | None = None,
+    fold_norms: bool = True,
+    finite: bool = False,
+    explain: bool = True,
+    explain_block: str | None = None,
+    explain_top_k: int = 20,
+    padded: bool = False,
+) -> str:
+    """Publishes a model as the next version of a directory, with a warm-up request.
+
+    `serving_default` takes the model's inputs by their names, with every size checked that the model knows, and calls
+    it with training=False. Outputs are named `output_0`, or by the keys or the output layers of a model of several;
+    16-bit inputs and outputs are float32 there, as JSON has no others.
+
+    Args:
+      model: of Keras 3 or tf_keras: functional, sequential and built, or a subclass that was called or loaded.
+      export_dir: `saved_models/<name>`; the version is the next free number in it.
+      labels: a file of class names, one a line, kept beside the model. Default none.
+      fold_norms: fold the batch norms of a functional model, see surgery.fold_norms, after a check that it answers as
+        before. Others are exported as they are. Default True.
+      finite: refuse to answer with NaN or infinity, which over REST are no valid JSON. Default False.
+      explain: with the signature `explain`, where a model of one input has non-local blocks. Default True.
+      explain_block: the block that it is of, by its path or name, as "res4_1_nonlocal". Default the last.
+      explain_top_k: how many keys of each query it answers, at most. Default 20.
+      padded: with the signature `padded`, for inputs of several sizes in one batch, of a functional model of one input:
+        see padding.padded_signature. A second graph beside the other, on the same weights. Default False.
+
+    Returns:
+      The path of the new version.
+
+    Raises:
+      TypeError: if `model` is no model of either Keras.
+      ValueError: if it is not known what it takes, or a SavedModel cannot take or give it.
+      UserError: if it cannot be published, would not load in TensorFlow Serving, or answers differently when folded.
+
+    Example:
+
+    >>> from keras_nonlocal import export
+    >>> model = keras.Sequential([keras.Input((8, 8, 4), name="maps"), keras_nonlocal.NonLocal2D()])
+    >>> path = export.export_model(model, "saved_models/non_local")
+    >>> tf.saved_model.load(path).signatures["serving_default"](maps=tf.zeros([1, 8, 8, 4]))["output_0"].shape
+    TensorShape([1, 8, 8, 4])
+    """
+    signatures, served = signatures_of(model, fold_norms)
+    if explain and len(signatures[constants.DEFAULT_SIGNATURE].specs) == 1:
+        signatures |= _explain_signatures(served, signatures[constants.DEFAULT_SIGNATURE], explain_block, explain_top_k)
+    if padded:
+        signatures[constants.PADDED_SIGNATURE] = _padded_signature(served, signatures[constants.DEFAULT_SIGNATURE])
+    return saved_model.publish(signatures, served, export_dir, labels, finite)
+
+
+def signatures_of(model: Any, fold_norms: bool = True) -> tuple[dict[str, Signature], Any]:
+    """({name: Signature}, the model that they are of): the model itself, or it with its norms folded."""
+    inputs = tensors.inputs_of(model)
+    example = inputs.example()
+    if fold_norms and functional.graph(model) is not None:
+        model = folding.folded(model, inputs.of_graph(example))
+
+    @tf.function
+    def serve(**named):
+        with inputs.checked(named) as named:
+            return tensors.outputs_of(model, inputs.call(model, named))
+
+    return {constants.DEFAULT_SIGNATURE: Signature(serve, inputs.specs, example)}, model
+
+
+def _padded_signature(model, served):
+    inputs = tensors.inputs_of(model)
+    if len(served.specs) != 1:
+        raise errors.UserError(
+            f"the network cannot serve padded inputs: it takes several, {', '.join(served.specs)}; leave out --padded"
+        )
+    ((name, example),) = served.example.items()
+    return padding.padded_signature(
+        model,
+        name,
+        example,
+        lambda value: tf.cast(value, inputs.dtypes[name]),
+        lambda outputs: tensors.outputs_of(model, outputs),
+    )
+
+
+def _explain_signatures(model, served, block, top_k):
+    inputs = tensors.inputs_of(model)
+
+    def prepare(value):
+        with inputs.checked(dict.fromkeys(inputs.specs, value)) as named:
+            return inputs.alone(named)
+
+    return explaining.explain_signatures(model, served, prepare, block, top_k)
