@@ -10,8 +10,8 @@ from keras_nonlocal.surgery import functional
 def feature_network(model: tf_keras.Model) -> tf_keras.Model | None:
     """The part of a classifier before its last layer.
 
-    The other maps of its backbone are left out: a C2D's of one clip of 32 frames at 224 x 224 are 131 MB, and pooled they
-    say little that the last one does not.
+    The other maps of its backbone are left out: a C2D's of one clip of 32 frames at 224 x 224 are 131 MB, and pooled
+    they say little that the last one does not.
 
     Args:
       model: a functional model of a backbone, what pools its maps, and a last Dense layer.
