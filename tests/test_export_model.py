@@ -17,7 +17,7 @@ from saved_graphs import check_plain, graph_of, serve_v1
 import keras_nonlocal
 from keras_nonlocal import export
 from keras_nonlocal.errors import UserError
-from keras_nonlocal.export import tensors
+from keras_nonlocal.export import explain, tensors
 from keras_nonlocal.export.loading import load_model
 from keras_nonlocal.tfm import layers as tfm_layers
 
@@ -150,6 +150,23 @@ def test_sizes_that_are_open_stay_open_and_others_are_held(tmp_path):
     assert done.returncode == 0, done.stderr
     refused = ["expected shape [?,?,?,3]"] * 5 + ["`maps` holds nothing: every size must be at least 1"] * 2
     assert done.stdout.splitlines() == [*refused, "(2, 2)"]
+
+
+@both
+def test_a_model_of_one_input_explains_its_block(flavour, tmp_path):
+    model = network(flavour)
+    path = export.export_model(model, tmp_path / "saved", fold_norms=False, explain_top_k=4)
+    queries = np.float32([[[0.5, 7.5]], [[4, 3]]])
+    answer, refused = serve_v1(
+        path,
+        [("explain", {"maps": MAPS, "queries": queries}), ("explain", {"maps": MAPS[:0], "queries": queries[:0]})],
+    )
+    for name, value in explain.Explain(model, "block", 4)(MAPS, queries).items():
+        np.testing.assert_allclose(answer[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+    assert "`maps` holds nothing" in str(refused)
+    without = graph_of(export.export_model(model, tmp_path / "saved", fold_norms=False, explain=False))
+    assert "explain" not in without.signature_def
+    assert "explain" not in graph_of(export.export_model(several(flavour), tmp_path / "several")).signature_def
 
 
 @both
