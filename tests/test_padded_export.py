@@ -109,7 +109,9 @@ def test_over_both_protocols(saved, model):
         for target in (local.rest_url, f"grpc://{local.grpc_address}"):
             with Client(target, "clips") as client:
                 found = client.predict(batch, "padded")
-            np.testing.assert_allclose(found["logits"], wanted, rtol=0, atol=1e-5 * np.abs(wanted).max(), err_msg=target)
+            np.testing.assert_allclose(
+                found["logits"], wanted, rtol=0, atol=1e-5 * np.abs(wanted).max(), err_msg=target
+            )
 
 
 def test_wrong_requests_are_refused_with_a_sentence(params, model, monkeypatch):
