@@ -14,6 +14,8 @@ COMMANDS = {
     "import_weights": "a checkpoint of the official code, SlowFast or mmaction2 as weights of ours",
     "evaluate": "the test result of a trained model",
     "export": "a trained model as a SavedModel for TensorFlow Serving",
+    "verify": "whether a published version, or a server of it, answers as the Keras model did",
+    "describe": "what a published version takes and gives, and how to ask it",
     "serve": "serves a published model over REST and gRPC",
     "client": "a served model's predictions for a video or a photo",
     "show_config": "the whole configuration of an experiment",

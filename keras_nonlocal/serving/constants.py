@@ -2,6 +2,10 @@
 
 SAVED_MODEL_FILE = "saved_model.pb"
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
+# What an export is verified by, kept beside it.
+GOLDEN_FOLDER = "assets.extra/golden"
+SUMS_FILE = "assets.extra/SHA256SUMS"
+CARD_FILE = "assets.extra/README.md"
 # The graph in a SavedModel that TensorFlow Serving loads, and the signature it calls unless a request names another.
 SERVE_TAG = "serve"
 DEFAULT_SIGNATURE = "serving_default"
