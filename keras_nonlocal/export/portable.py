@@ -7,6 +7,12 @@ from keras_nonlocal.analysis import cost
 from keras_nonlocal.layers.non_local import NonLocalMixin
 from keras_nonlocal.surgery import functional
 
+# Measured: it takes the reshapes before and after such an attention for ones that it may leave out.
+UNPOOLED = (
+    "OpenVINO 2026.4.1 answers wrongly, without an error, for an embedded Gaussian without pooling, unless its "
+    "implementation is 'chunked'"
+)
+
 
 def portable(model: Any, input_shape: Sequence[int] | None = None) -> str:
     """Makes a model's non-local blocks consist, in graphs traced from now on, of products, sums and softmax alone.
@@ -21,7 +27,7 @@ def portable(model: Any, input_shape: Sequence[int] | None = None) -> str:
         made for.
 
     Returns:
-      Lines of text: the blocks, and the memory that each needs for one example, before and now.
+      Lines of text: the blocks, and the memory that each needs for one example, before (at most) and now.
 
     Raises:
       TypeError: if `model` is no layer of either Keras.
@@ -29,9 +35,9 @@ def portable(model: Any, input_shape: Sequence[int] | None = None) -> str:
 
     Example:
 
-    >>> layer = keras_nonlocal.NonLocal2D(pairwise="concatenation")
+    >>> layer = keras_nonlocal.NonLocal2D(pairwise="concatenation", name="block")
     >>> print(portable.portable(layer, (72, 72, 4)))
-    non_local_2d: concatenation, dense: 27 MB for an example, was at most ... MB
+    block: concatenation, dense: 27 MB for an example, at most 27 MB before
     """
     before = cost.by_layer(model, input_shape)
     blocks = list(_blocks(model))
@@ -47,6 +53,8 @@ def portable(model: Any, input_shape: Sequence[int] | None = None) -> str:
             f"{block.name}: {block.pairwise}, {block.implementation}: {is_now:.0f} MB for an example, "
             f"at most {was:.0f} MB before"
         )
+        if block.form.normalization == "softmax" and block.form.embeds and set(block.pool_size) == {1}:
+            lines.append(f"{block.name}: {UNPOOLED}")
     return "\n".join(lines)
 
 
