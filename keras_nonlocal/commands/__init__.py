@@ -15,6 +15,8 @@ COMMANDS = {
     "evaluate": "the test result of a trained model",
     "export": "a trained model as a SavedModel for TensorFlow Serving",
     "publish": "the published versions of a model: which there are, which one is served",
+    "verify": "whether a published version, or a server of it, answers as the Keras model did",
+    "describe": "what a published version takes and gives, and how to ask it",
     "serve": "serves a published model over REST and gRPC",
     "client": "a served model's predictions for a video or a photo",
     "show_config": "the whole configuration of an experiment",

@@ -6,6 +6,10 @@ MODEL_PLATFORM = "tensorflow"
 # Labels of versions in models.config: what clients ask for, and what a rollback goes back to.
 STABLE_LABEL = "stable"
 PREVIOUS_LABEL = "previous"
+# What an export is verified by, kept beside it.
+GOLDEN_FOLDER = "assets.extra/golden"
+SUMS_FILE = "assets.extra/SHA256SUMS"
+CARD_FILE = "assets.extra/README.md"
 # The graph in a SavedModel that TensorFlow Serving loads, and the signature it calls unless a request names another.
 SERVE_TAG = "serve"
 DEFAULT_SIGNATURE = "serving_default"

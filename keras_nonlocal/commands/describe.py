@@ -1,0 +1,23 @@
+"""Lists what a published version takes and gives, with requests to it by curl and from Python.
+
+    keras-nonlocal describe saved_models/clips/3 --model_name=clips
+
+Reads the file only: it takes as long for a large model as for a small one.
+"""
+
+from absl import flags
+
+from keras_nonlocal import errors
+from keras_nonlocal.export import describe
+
+flags.DEFINE_string("rest", "http://127.0.0.1:8501", "REST address in the requests, http://host:port.")
+flags.DEFINE_string("server", "127.0.0.1:8500", "gRPC address in the requests, host:port.")
+flags.DEFINE_string("model_name", None, "Name of the served model; default is that of the version's folder.")
+FLAGS = flags.FLAGS
+TAKES_ARGUMENTS = True
+
+
+def main(arguments):
+    if len(arguments) != 2:
+        raise errors.UserError("give one folder, saved_models/NAME/VERSION or saved_models/NAME for its newest version")
+    print(describe.describe(arguments[1], FLAGS.rest, FLAGS.server, FLAGS.model_name))

@@ -1,0 +1,25 @@
+"""Verifies a published version by the requests and answers it was exported with, and a server that serves it.
+
+    keras-nonlocal verify saved_models/clips/3
+    keras-nonlocal verify saved_models/clips/3 --rest=http://127.0.0.1:8501 --server=127.0.0.1:8500 --model_name=clips
+
+Without the Keras model: its files are what was exported, loaded as TensorFlow Serving does it answers as Keras did,
+rows alone as in a batch, and so does the server over REST and gRPC. Exit code 1 and a sentence if not.
+"""
+
+from absl import flags
+
+from keras_nonlocal import errors
+from keras_nonlocal.export import verify
+
+flags.DEFINE_string("rest", None, "REST address of a server to ask, http://host:port.")
+flags.DEFINE_string("server", None, "gRPC address of a server to ask, host:port.")
+flags.DEFINE_string("model_name", None, "Name of the served model; default is that of the version's folder.")
+FLAGS = flags.FLAGS
+TAKES_ARGUMENTS = True
+
+
+def main(arguments):
+    if len(arguments) != 2:
+        raise errors.UserError("give one folder, saved_models/NAME/VERSION or saved_models/NAME for its newest version")
+    print(verify.verify_again(arguments[1], FLAGS.rest, FLAGS.server, FLAGS.model_name))
