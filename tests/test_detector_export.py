@@ -312,7 +312,7 @@ def test_a_request_holds_so_many_images(monkeypatch):
     module = detection.DetectionModule(known_params(), Known())
     for signature in module.signatures().values():
         serve, ((alias, one),) = signature.concrete(), signature.example.items()
-        one = tf.constant(one)
+        one = tf.constant(one)[:1]
         assert serve(**{alias: tf.repeat(one, 2, 0)})["boxes"].shape == (2, 3, 4)
         with pytest.raises(tf.errors.InvalidArgumentError, match=rf"`{alias}` may hold at most 2 images.*\[3\]"):
             serve(**{alias: tf.repeat(one, 3, 0)})
@@ -485,7 +485,7 @@ def published(tmp_path_factory):
     params, model = save_run("small_retinanet", str(folder))
     (folder / "labels.txt").write_text("background\nmug\nspoon\n")
     base = folder / "saved_models" / "detector"
-    return params, model, export.export_run("small_retinanet", str(folder), str(base), str(folder / "labels.txt"))
+    return params, model, export.export_run("small_retinanet", str(folder), str(base), labels=str(folder / "labels.txt"))
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ def test_the_public_names():
     layers = {*LAYERS, "BatchNormalization", "Conv3D", "MaxPooling3D"}
     rooms = {"analysis", "cost", "models", "surgery", "weights"}
     assert public(keras_nonlocal) == {*layers, *rooms, "__version__"}
-    assert public(export) == {"Signature", "export_model", "load_model", "publish", "write"}
+    assert public(export) == {"Options", "Signature", "export_model", "load_model", "publish", "write"}
     assert public(surgery) == {"fold_norms", "masked"}
     assert public(analysis) == {"attention_maps", "blocks", "cost", "plot", "receptive_field"}
     assert public(models) == {"C2D", "I3D", "describe", "get", "list"}

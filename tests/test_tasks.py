@@ -80,7 +80,7 @@ class SumModule(export.signatures.Signatures):
         return {"sum": self.model(numbers, training=False)}
 
     def signatures(self):
-        specs, example = {"numbers": tf.TensorSpec([None, 3], tf.float32)}, {"numbers": np.zeros([1, 3], "float32")}
+        specs, example = {"numbers": tf.TensorSpec([None, 3], tf.float32)}, {"numbers": np.eye(2, 3, dtype="float32")}
         return {"serving_default": Signature(self.serve, specs, example)}
 
 

@@ -5,6 +5,7 @@
     keras-nonlocal export --model=model.keras --export_dir=saved_models/model
 """
 
+import dataclasses
 import importlib
 
 from absl import flags
@@ -31,8 +32,14 @@ flags.DEFINE_bool(
     False,
     "With the signature `padded`, for inputs of several sizes in one batch: a second graph, which takes time to load.",
 )
+flags.DEFINE_bool(
+    "portable",
+    False,
+    "Evaluate non-local blocks by what LiteRT, ONNX and OpenVINO run too; prints what memory it takes.",
+)
+flags.DEFINE_bool("verify", True, "Publish only what answers as the model did; keep what it was verified by beside it.")
+flags.DEFINE_list("batch_sizes", ["1"], "Of the warm-up requests: the allowed_batch_sizes of a server that batches.")
 FLAGS = flags.FLAGS
-OPTIONS = ("labels", "fold_norms", "finite", "explain", "explain_block", "explain_top_k", "padded")
 
 
 def main(_):
@@ -42,7 +49,8 @@ def main(_):
         raise errors.UserError("give --experiment and --model_dir of a training run, or --model, a saved Keras model")
     if FLAGS.model is not None and run:
         raise errors.UserError(f"--model is exported without --{run[0]}: leave one of them out")
-    options = {name: FLAGS[name].value for name in OPTIONS}
+    options = {field.name: FLAGS[field.name].value for field in dataclasses.fields(export.Options)}
+    options["batch_sizes"] = _batch_sizes()
     if FLAGS.model is not None:
         try:
             path = export.export_model(export.load_model(FLAGS.model), FLAGS.export_dir, **options)
@@ -54,3 +62,9 @@ def main(_):
         tfm_export = importlib.import_module("keras_nonlocal.tfm.export")  # which not every model needs
         path = tfm_export.export_run(FLAGS.experiment, FLAGS.model_dir, FLAGS.export_dir, **options)
     print("published", path)
+
+
+def _batch_sizes():
+    if not all(size.isdecimal() and int(size) > 0 for size in FLAGS.batch_sizes):
+        raise errors.UserError(f"--batch_sizes must be positive integers. Received: {','.join(FLAGS.batch_sizes)}")
+    return [int(size) for size in FLAGS.batch_sizes]

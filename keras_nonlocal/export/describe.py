@@ -101,21 +101,24 @@ def _sizes(spec):
 
 
 def _python(path, signature, inputs, server, name, shown):
-    call = f"client.predict_grpc({server!r}, {name!r}, inputs, {signature!r})"
+    call = [
+        f"with Client('grpc://{server}', {name!r}) as client:",
+        f"    answer = client.predict(inputs, {signature!r})",
+    ]
     if (Path(path) / constants.GOLDEN_FOLDER / f"{signature}.npz").is_file():
         return [
             "from keras_nonlocal.export import golden",
-            "from keras_nonlocal.serving import client",
+            "from keras_nonlocal.serving import Client",
             f"inputs, outputs = golden.read({str(shown)!r})[{signature!r}]",
-            call,
+            *call,
         ]
     arrays = ", ".join(f"{alias!r}: {_array(spec)}" for alias, spec in inputs.items())
     return [
         "import numpy as np",
         *(["import tensorflow as tf"] if any(spec.dtype == tf.string for spec in inputs.values()) else []),
-        "from keras_nonlocal.serving import client",
+        "from keras_nonlocal.serving import Client",
         f"inputs = {{{arrays}}}",
-        call,
+        *call,
     ]
 
 

@@ -40,7 +40,8 @@ def explain_signatures(
     def function(**inputs):
         return look(prepare(inputs[name]), inputs[constants.QUERIES])
 
-    middle = np.array(example.shape[1:-1][:rank], np.float32).reshape([1, 1, -1]) / 2
+    middle = np.array(example.shape[1:-1][:rank], np.float32) / 2
+    middle = np.tile(middle, [len(example), 1, 1])  # (R,) -> (rows, 1, R)
     queries = tf.TensorSpec([None, None, rank], tf.float32)
     signature = Signature(
         function, {name: spec, constants.QUERIES: queries}, {name: example, constants.QUERIES: middle}

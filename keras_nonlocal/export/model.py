@@ -7,23 +7,15 @@ import tensorflow as tf
 
 from keras_nonlocal import errors
 from keras_nonlocal.export import explaining, folding, padding, saved_model, tensors
+from keras_nonlocal.export.options import Options
+from keras_nonlocal.export.portable import portable as make_portable
 from keras_nonlocal.export.signatures import Signature
 from keras_nonlocal.serving import constants
 from keras_nonlocal.surgery import functional
 
 
-def export_model(
-    model: Any,
-    export_dir: str | os.PathLike[str],
-    labels: str | None = None,
-    fold_norms: bool = True,
-    finite: bool = False,
-    explain: bool = True,
-    explain_block: str | None = None,
-    explain_top_k: int = 20,
-    padded: bool = False,
-) -> str:
-    """Publishes a model as the next version of a directory, with a warm-up request.
+def export_model(model: Any, export_dir: str | os.PathLike[str], **chosen: Any) -> str:
+    """Publishes a model as the next version of a directory, with warm-up requests.
 
     `serving_default` takes the model's inputs by their names, with every size checked that the model knows, and calls
     it with training=False. Outputs are named `output_0`, or by the keys or the output layers of a model of several;
@@ -32,15 +24,7 @@ def export_model(
     Args:
       model: of Keras 3 or tf_keras: functional, sequential and built, or a subclass that was called or loaded.
       export_dir: `saved_models/<name>`; the version is the next free number in it.
-      labels: a file of class names, one a line, kept beside the model. Default none.
-      fold_norms: fold the batch norms of a functional model, see surgery.fold_norms, after a check that it answers as
-        before. Others are exported as they are. Default True.
-      finite: refuse to answer with NaN or infinity, which over REST are no valid JSON. Default False.
-      explain: with the signature `explain`, where a model of one input has non-local blocks. Default True.
-      explain_block: the block that it is of, by its path or name, as "res4_1_nonlocal". Default the last.
-      explain_top_k: how many keys of each query it answers, at most. Default 20.
-      padded: with the signature `padded`, for inputs of several sizes in one batch, of a functional model of one input:
-        see padding.padded_signature. A second graph beside the other, on the same weights. Default False.
+      chosen: fields of export.Options, as `padded=True`.
 
     Returns:
       The path of the new version.
@@ -58,20 +42,25 @@ def export_model(
     >>> tf.saved_model.load(path).signatures["serving_default"](maps=tf.zeros([1, 8, 8, 4]))["output_0"].shape
     TensorShape([1, 8, 8, 4])
     """
-    signatures, served = signatures_of(model, fold_norms)
-    if explain and len(signatures[constants.DEFAULT_SIGNATURE].specs) == 1:
-        signatures |= _explain_signatures(served, signatures[constants.DEFAULT_SIGNATURE], explain_block, explain_top_k)
-    if padded:
-        signatures[constants.PADDED_SIGNATURE] = _padded_signature(served, signatures[constants.DEFAULT_SIGNATURE])
-    return saved_model.publish(signatures, served, export_dir, labels, finite)
+    options = Options(**chosen)
+    signatures, served = signatures_of(model, options.fold_norms, options.portable)
+    default = signatures[constants.DEFAULT_SIGNATURE]
+    if options.explain and len(default.specs) == 1:
+        signatures |= _explain_signatures(served, default, options.explain_block, options.explain_top_k)
+    if options.padded:
+        signatures[constants.PADDED_SIGNATURE] = _padded_signature(served, default)
+    return saved_model.publish(signatures, served, export_dir, options)
 
 
-def signatures_of(model: Any, fold_norms: bool = True) -> tuple[dict[str, Signature], Any]:
+def signatures_of(model: Any, fold_norms: bool = True, portable: bool = False) -> tuple[dict[str, Signature], Any]:
     """({name: Signature}, the model that they are of): the model itself, or it with its norms folded."""
     inputs = tensors.inputs_of(model)
     example = inputs.example()
     if fold_norms and functional.graph(model) is not None:
         model = folding.folded(model, inputs.of_graph(example))
+    if portable:
+        shapes = [value.shape[1:] for value in example.values()]
+        print(make_portable(model, shapes[0] if len(shapes) == 1 else None))
 
     @tf.function
     def serve(**named):

@@ -33,7 +33,7 @@ def padded_signature(
     Args:
       model: a functional model of either Keras of one input, for surgery.masked.
       name: of the inputs.
-      example: (1, *positions, C) of the network's own size and of the served dtype.
+      example: (rows, *positions, C) of the network's own size and of the served dtype.
       prepare: from inputs as they are served to what the model takes.
       answer: from the outputs of the model to {name: tensor}.
 
@@ -94,4 +94,5 @@ def padded_signature(
         mask = Boxes(tuple(tf.unstack(sizes, axis=1)), tuple(dims(inputs)[1:-1])).mask
         return answer(masked([prepare(inputs), mask], training=False))
 
-    return Signature(serve, specs, {name: example, constants.SIZES: np.array([example.shape[1:-1]], np.int32)})
+    whole = np.array([example.shape[1:-1]] * len(example), np.int32)  # (rows, R)
+    return Signature(serve, specs, {name: example, constants.SIZES: whole})

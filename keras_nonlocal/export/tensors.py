@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_nonlocal.export import guards
+from keras_nonlocal.export import examples, guards
 from keras_nonlocal.surgery import functional
 
 # In an example, of every size that a model leaves open but that of the batch.
@@ -62,7 +62,7 @@ class Inputs:
         return given
 
     def example(self) -> dict[str, np.ndarray]:
-        """Arrays that fit: random from 0 to 1, or zeros where an input takes no floats, always the same."""
+        """Arrays that fit: random from 0 to 1, or the number of the row where an input takes no floats."""
         return {name: _example(spec, [number, 0]) for number, (name, spec) in enumerate(self.specs.items())}
 
 
@@ -170,10 +170,15 @@ def _identifier(name):
 
 def _example(spec, seed):
     sizes = spec.shape.as_list()
-    shape = [size if size is not None else OPEN_SIZE if axis else 1 for axis, size in enumerate(sizes)]
+    shape = [size if size is not None else OPEN_SIZE if axis else examples.ROWS for axis, size in enumerate(sizes)]
     if spec.dtype.is_floating:
         return tf.random.stateless_uniform(shape, seed, dtype=spec.dtype).numpy()
-    return np.full(shape, b"", object) if spec.dtype == tf.string else np.zeros(shape, spec.dtype.as_numpy_dtype)
+    if spec.dtype == tf.bool:  # of a mask: all is valid
+        return np.ones(shape, bool)
+    rows = np.arange(shape[0]).reshape([-1] + [1] * (len(shape) - 1)) if shape else np.array(0)
+    if spec.dtype == tf.string:
+        rows = np.vectorize(lambda row: str(row).encode(), otypes=[object])(rows)
+    return np.broadcast_to(rows, shape).astype(object if spec.dtype == tf.string else spec.dtype.as_numpy_dtype)
 
 
 def _at_inference(model):

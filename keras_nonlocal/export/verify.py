@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from keras_nonlocal import serving
 from keras_nonlocal.errors import UserError, first_line
-from keras_nonlocal.export import describe, golden, saved_graph
+from keras_nonlocal.export import describe, golden, ranked, saved_graph
 from keras_nonlocal.serving import constants, quiet
 
 # How far an answer may be from Keras', in parts of the largest number of that output, by the narrowest dtype that the
@@ -275,14 +276,16 @@ def _difference(name, between, found, wanted, tolerance):
       UserError: if it is above the tolerance, or a number is not finite.
     """
     largest = 0.0
+    found, wanted = ({alias: np.asarray(side[alias]) for alias in wanted} for side in (found, wanted))
+    found, wanted = ranked.aligned(found, wanted, tolerance)
     for alias, expected in wanted.items():
         what = f"output {alias!r} of signature {name!r}"
-        expected = np.asarray(expected)
-        tolerance = tolerance if expected.dtype.kind == "f" else 0
-        difference = _of_output(what, between, np.asarray(found[alias]), expected)
-        if not difference <= tolerance:
+        allowed = tolerance if expected.dtype.kind == "f" else 0
+        difference = _of_output(what, between, found[alias], expected)
+        if not difference <= allowed:
             raise UserError(
-                f"{what} differs between {between} by {difference:.1e} of its largest number, allowed is {tolerance:g}"
+                f"{what} differs between {between} by {difference:.1e} of its largest number, allowed is {allowed:g}; "
+                "to publish it all the same, export it with --noverify"
             )
         largest = max(largest, difference)
     return largest
@@ -306,13 +309,12 @@ def _as_bytes(strings):
 
 
 def _with_served(row, pair, served):
-    from keras_nonlocal.serving import client  # which needs an extra
-
-    calls = {"REST": client.predict_rest, "gRPC": client.predict_grpc}
     inputs, outputs = pair
     differences = dict(row.differences)
     for protocol, (address, model, version) in served.items():
-        answer = calls[protocol](address, model, inputs, row.signature, version)
+        scheme = "grpc://" if protocol == "gRPC" else "" if "://" in address else "http://"
+        with serving.Client(f"{scheme}{address}", model) as client:
+            answer = client.predict(inputs, row.signature, version)
         if answer.keys() != outputs.keys():
             raise UserError(f"{address} answers {row.signature!r} with {sorted(answer)}, not {sorted(outputs)}")
         between = f"{protocol} of {address} and Keras"

@@ -1,46 +1,30 @@
 """SavedModels for TensorFlow Serving from a training run, of any task that has its signatures here."""
 
+from typing import Any
+
 import tensorflow as tf
 from official.core import config_definitions as cfg
 from official.core import task_factory
 
 from keras_nonlocal import errors
 from keras_nonlocal import export as exporter
-from keras_nonlocal.export import folding
+from keras_nonlocal.export import folding, portable
 from keras_nonlocal.serving import constants, publish
 from keras_nonlocal.tfm import train
 from keras_nonlocal.tfm.export import detection, image_classification, signatures, video_classification
+from keras_nonlocal.tfm.tasks import answers
 
 __all__ = ["detection", "export", "export_run", "image_classification", "signatures", "video_classification"]
 
 
-def export(
-    params: cfg.ExperimentConfig,
-    checkpoint: str,
-    export_dir: str,
-    labels: str | None = None,
-    fold_norms: bool = True,
-    finite: bool = False,
-    explain: bool = True,
-    explain_block: str | None = None,
-    explain_top_k: int = 20,
-    padded: bool = False,
-) -> str:
+def export(params: cfg.ExperimentConfig, checkpoint: str, export_dir: str, **chosen: Any) -> str:
     """Publishes a SavedModel with the signatures of the task, see the modules of this package.
 
     Args:
       params: the ExperimentConfig of the training run.
       checkpoint: path of a checkpoint of it.
       export_dir: `saved_models/<name>`; the version is the next free number in it.
-      labels: a file of class names, one a line, kept beside the model as `assets.extra/labels.txt`. Default none.
-      fold_norms: fold batch norms into the convolutions before them and W_z, see surgery.fold_norms; those of detectors
-        never are. Default True.
-      finite: refuse to answer with NaN or infinity, which over REST are no valid JSON. Default False.
-      explain: with the signature `explain`, where a classifier has non-local blocks. Default True.
-      explain_block: the block that it is of, by its path or name, as "res4_1_nonlocal". Default the last.
-      explain_top_k: how many keys of each query it answers, at most. Default 20.
-      padded: also serve `padded`, for clips of several sizes in one batch: a second graph of the network beside the
-        other, on the same weights. Default False.
+      chosen: fields of keras_nonlocal.export.Options, as `padded=True`.
 
     Returns:
       The path of the new version.
@@ -56,27 +40,38 @@ def export(
             f"a model of the task {type(params.task).__name__} cannot be exported: export one of {known}, or write the "
             "signatures of this task as keras_nonlocal/tfm/export/video_classification.py does."
         )
+    options = exporter.Options(**chosen)
     model = task_factory.get_task(params.task).build_model()
 
     def write(folder):
         tf.train.Checkpoint(model=model).read(checkpoint).assert_existing_objects_matched().expect_partial()
-        inputs = module_class.random_inputs(params) if fold_norms else None
+        inputs = module_class.random_inputs(params) if options.fold_norms else None
         network = model if inputs is None else folding.folded(model, inputs)
+        if options.portable:
+            print(_made_portable(network, params))
         module = module_class(params, network)  # A tf.function does not keep the object whose method it is.
         served = module.signatures()
-        if explain:
+        if options.explain:
             try:
-                served |= module.explain(explain_block, explain_top_k)
+                served |= module.explain(options.explain_block, options.explain_top_k)
             except ValueError as error:
                 raise errors.UserError(
                     f"the signature `explain` cannot be made: {error}; choose another --explain_block, or leave it out "
                     "with --noexplain"
                 ) from error
-        if padded:
+        if options.padded:
             served[constants.PADDED_SIGNATURE] = _padded_signature(module)
-        exporter.write(served, network, folder, labels, finite)
+        exporter.write(served, network, folder, options)
 
     return publish.publish(write, export_dir)
+
+
+def _made_portable(network, params):
+    shape = answers.of(params.task).input_shape(params.task.validation_data)
+    try:
+        return portable.portable(network, shape)
+    except ValueError as error:
+        raise errors.UserError(f"{error}; leave out --portable") from error
 
 
 def _padded_signature(module):
@@ -89,20 +84,7 @@ def _padded_signature(module):
     return signature
 
 
-def export_run(
-    experiment: str,
-    model_dir: str,
-    export_dir: str,
-    labels: str | None = None,
-    fold_norms: bool = True,
-    finite: bool = False,
-    explain: bool = True,
-    explain_block: str | None = None,
-    explain_top_k: int = 20,
-    padded: bool = False,
-) -> str:
+def export_run(experiment: str, model_dir: str, export_dir: str, **chosen: Any) -> str:
     """Publishes the newest checkpoint of a training run; see export."""
     params = train.load_experiment(experiment, model_dir)
-    checkpoint = train.latest_checkpoint(model_dir)
-    options = labels, fold_norms, finite, explain, explain_block, explain_top_k, padded
-    return export(params, checkpoint, export_dir, *options)
+    return export(params, train.latest_checkpoint(model_dir), export_dir, **chosen)

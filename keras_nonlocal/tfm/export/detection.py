@@ -8,8 +8,9 @@ from official.vision.configs import maskrcnn, retinanet
 from official.vision.ops import preprocess_ops
 
 from keras_nonlocal import errors, features
+from keras_nonlocal.export import examples as golden
 from keras_nonlocal.export.guards import only_if
-from keras_nonlocal.export.signatures import Signature, strings
+from keras_nonlocal.export.signatures import Signature
 from keras_nonlocal.serving import constants
 from keras_nonlocal.tfm.export import signatures
 from keras_nonlocal.tfm.inputs import images as photos
@@ -80,23 +81,21 @@ class DetectionModule(signatures.Signatures):
             return self._serve_files(tf.io.parse_example(examples, key)[features.ENCODED], "examples")
 
     def signatures(self):
-        image = tf.zeros([*self._size, 3], tf.uint8)  # black
-        data = tf.io.encode_jpeg(image).numpy()
-        example = tf.train.Example()
-        example.features.feature[features.ENCODED].bytes_list.value.append(data)
+        images = golden.pictures([*self._size, 3])
+        files = golden.jpegs(images)
         return {
             constants.DEFAULT_SIGNATURE: Signature(
                 self.serve,
                 {"images": tf.TensorSpec([None, None, None, 3], tf.uint8)},
-                {"images": image[tf.newaxis].numpy()},
+                {"images": images},
             ),
             constants.ENCODED_SIGNATURE: Signature(
-                self.serve_encoded, {"encoded": tf.TensorSpec([None], tf.string)}, {"encoded": strings(data)}
+                self.serve_encoded, {"encoded": tf.TensorSpec([None], tf.string)}, {"encoded": files}
             ),
             constants.TF_EXAMPLE_SIGNATURE: Signature(
                 self.serve_tf_example,
                 {"examples": tf.TensorSpec([None], tf.string)},
-                {"examples": strings(example.SerializeToString())},
+                {"examples": signatures.of_files(features.ENCODED, files)},
             ),
         }
 

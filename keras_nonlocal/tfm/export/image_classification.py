@@ -6,8 +6,9 @@ import tensorflow as tf
 from official.vision.configs import image_classification
 from official.vision.ops import preprocess_ops
 
+from keras_nonlocal.export import examples as golden
 from keras_nonlocal.export import explaining, guards
-from keras_nonlocal.export.signatures import Signature, strings
+from keras_nonlocal.export.signatures import Signature
 from keras_nonlocal.serving import constants
 from keras_nonlocal.tfm.export import seen, signatures
 from keras_nonlocal.tfm.inputs import images as photos
@@ -67,25 +68,23 @@ class ImageClassificationModule(signatures.Signatures):
         return seen.features(self._features, self._pixels(images))
 
     def signatures(self):
-        image = tf.zeros(self._image_shape, tf.uint8)  # black
-        data = tf.io.encode_jpeg(image).numpy()
-        example = tf.train.Example()
-        example.features.feature[self._key].bytes_list.value.append(data)
+        images = golden.pictures(self._image_shape)
+        files = golden.jpegs(images)
         pixels = (
             {constants.IMAGES: tf.TensorSpec([None, *self._image_shape], tf.uint8)},
-            {constants.IMAGES: image[tf.newaxis].numpy()},
+            {constants.IMAGES: images},
         )
         found = {
             constants.DEFAULT_SIGNATURE: Signature(self.serve, *pixels),
             constants.ENCODED_SIGNATURE: Signature(
                 self.serve_encoded,
                 {constants.ENCODED: tf.TensorSpec([None], tf.string)},
-                {constants.ENCODED: strings(data)},
+                {constants.ENCODED: files},
             ),
             constants.TF_EXAMPLE_SIGNATURE: Signature(
                 self.serve_tf_example,
                 {constants.EXAMPLES: tf.TensorSpec([None], tf.string)},
-                {constants.EXAMPLES: strings(example.SerializeToString())},
+                {constants.EXAMPLES: signatures.of_files(self._key, files)},
             ),
         }
         if self._features is not None:

@@ -4,12 +4,14 @@ import abc
 import math
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 from official.core import config_definitions as cfg
 
 from keras_nonlocal.export import Signature
 from keras_nonlocal.export.guards import MAX_REQUEST_BYTES, only_if
+from keras_nonlocal.export.signatures import strings
 from keras_nonlocal.serving import constants
 from keras_nonlocal.tfm.tasks.answers import ByTask
 
@@ -91,3 +93,13 @@ def at_most(most: int, batch: tf.Tensor, name: str, what: str):
 def one_by_one(function: Callable, batch: tf.Tensor, spec) -> tf.Tensor:
     """What a function of one example makes, as in `spec`, of each of a batch: never of two at a time."""
     return tf.map_fn(function, batch, parallel_iterations=1, fn_output_signature=spec)
+
+
+def of_files(key: str, files: np.ndarray) -> np.ndarray:
+    """Serialized Examples, (B,), that hold a file each, (B,), as this feature."""
+    records = []
+    for data in files:
+        example = tf.train.Example()
+        example.features.feature[key].bytes_list.value.append(data)
+        records.append(example.SerializeToString())
+    return strings(*records)

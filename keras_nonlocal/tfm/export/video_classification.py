@@ -1,11 +1,11 @@
 """Served classifiers of clips, of one label each or of several."""
 
-import numpy as np
 import tensorflow as tf
 from official.vision.configs import video_classification
 from official.vision.ops import preprocess_ops_3d
 
 from keras_nonlocal import features as record_keys
+from keras_nonlocal.export import examples as golden
 from keras_nonlocal.export import explaining, guards, padding
 from keras_nonlocal.export.signatures import Signature, strings
 from keras_nonlocal.serving import constants
@@ -76,26 +76,23 @@ class VideoClassificationModule(signatures.Signatures):
         return seen.features(self._features, self._pixels(frames))
 
     def signatures(self):
-        clip = tf.zeros(self._clip_shape, tf.uint8)  # black
-        files = [tf.io.encode_jpeg(frame).numpy() for frame in clip]
-        example = tf.train.SequenceExample()
-        for data in files:
-            example.feature_lists.feature_list[record_keys.ENCODED].feature.add().bytes_list.value.append(data)
+        clips = golden.pictures(self._clip_shape)
+        files = golden.jpegs(clips)  # (rows, T)
         frames = (
             {constants.FRAMES: tf.TensorSpec([None, *self._clip_shape], tf.uint8)},
-            {constants.FRAMES: clip[tf.newaxis].numpy()},
+            {constants.FRAMES: clips},
         )
         found = {
             constants.DEFAULT_SIGNATURE: Signature(self.serve, *frames),
             constants.ENCODED_SIGNATURE: Signature(
                 self.serve_encoded,
                 {constants.ENCODED: tf.TensorSpec([None, None], tf.string)},
-                {constants.ENCODED: strings(*files)[tf.newaxis]},
+                {constants.ENCODED: files},
             ),
             constants.TF_EXAMPLE_SIGNATURE: Signature(
                 self.serve_tf_example,
                 {constants.EXAMPLES: tf.TensorSpec([None], tf.string)},
-                {constants.EXAMPLES: strings(example.SerializeToString())},
+                {constants.EXAMPLES: strings(*map(_sequence_example, files))},
             ),
         }
         if self._features is not None:
@@ -107,8 +104,8 @@ class VideoClassificationModule(signatures.Signatures):
         return explaining.explain_signatures(self.model, served, self._pixels, block, top_k)
 
     def padded_signature(self):
-        clip = np.zeros([1, *self._clip_shape], np.uint8)  # black
-        return padding.padded_signature(self.model, constants.FRAMES, clip, pixels.normalize, self._answer)
+        clips = golden.pictures(self._clip_shape)
+        return padding.padded_signature(self.model, constants.FRAMES, clips, pixels.normalize, self._answer)
 
     def _pixels(self, frames):
         """Frames that were sent, checked, to what the network takes."""
@@ -157,3 +154,10 @@ class VideoClassificationModule(signatures.Signatures):
         """A JPEG to (H, W, 3) uint8: short side to the size of test frames, centre crop."""
         frame = pixels.decode_frame(encoded, self._short_side)
         return preprocess_ops_3d.crop_image(frame[tf.newaxis], *self._clip_shape[1:3])[0]
+
+
+def _sequence_example(frames):
+    example = tf.train.SequenceExample()
+    for data in frames:
+        example.feature_lists.feature_list[record_keys.ENCODED].feature.add().bytes_list.value.append(data)
+    return example.SerializeToString()
