@@ -485,7 +485,8 @@ def published(tmp_path_factory):
     params, model = save_run("small_retinanet", str(folder))
     (folder / "labels.txt").write_text("background\nmug\nspoon\n")
     base = folder / "saved_models" / "detector"
-    return params, model, export.export_run("small_retinanet", str(folder), str(base), labels=str(folder / "labels.txt"))
+    path = export.export_run("small_retinanet", str(folder), str(base), labels=str(folder / "labels.txt"))
+    return params, model, path
 
 
 @pytest.mark.slow

@@ -116,7 +116,8 @@ def learned(trained):
 def published(data, trained, tmp_path_factory):
     """The non-local C2D as it is served, version 1."""
     labels = str(data / "records" / "labels.txt")
-    return export.export_run("non_local_c2d_demo", trained, str(tmp_path_factory.mktemp("saved") / "demo"), labels=labels)
+    saved = str(tmp_path_factory.mktemp("saved") / "demo")
+    return export.export_run("non_local_c2d_demo", trained, saved, labels=labels)
 
 
 def test_progress_resume_and_tensorboard(data, trunk_run, tmp_path, capsys):

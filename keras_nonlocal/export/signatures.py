@@ -15,8 +15,8 @@ class Signature:
     Args:
       function: a tf.function whose arguments have the names in `specs`, and that answers with {output: tensor}.
       specs: {argument: what it takes}.
-      example: {argument: an array that fits it}, of two or more rows that differ: an export is verified and described by
-        it, and a server is warmed up with its first row.
+      example: {argument: an array that fits it}, of two or more rows that differ: an export is verified and described
+        by it, and a server is warmed up with its first row.
     """
 
     function: Callable[..., Mapping[str, tf.Tensor]]
