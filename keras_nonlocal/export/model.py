@@ -38,7 +38,9 @@ def export_model(model: Any, export_dir: str | os.PathLike[str], **chosen: Any) 
 
     >>> from keras_nonlocal import export
     >>> model = keras.Sequential([keras.Input((8, 8, 4), name="maps"), keras_nonlocal.NonLocal2D()])
-    >>> path = export.export_model(model, "saved_models/non_local")
+    >>> path = export.export_model(model, "saved_models/non_local")  # doctest: +ELLIPSIS
+    signature        operations        rows       Keras       alone     allowed
+    serving_default  ...
     >>> tf.saved_model.load(path).signatures["serving_default"](maps=tf.zeros([1, 8, 8, 4]))["output_0"].shape
     TensorShape([1, 8, 8, 4])
     """
