@@ -4,6 +4,7 @@ from keras_nonlocal import analysis, models, surgery, weights
 from keras_nonlocal._version import __version__
 from keras_nonlocal.analysis import cost
 from keras_nonlocal.layers import BatchNormalization, Conv3D, MaxPooling3D, NonLocal1D, NonLocal2D, NonLocal3D
+from keras_nonlocal.surgery import inflate, insert
 
 __all__ = [
     "BatchNormalization",
@@ -15,6 +16,8 @@ __all__ = [
     "__version__",
     "analysis",
     "cost",
+    "inflate",
+    "insert",
     "models",
     "surgery",
     "weights",

@@ -43,9 +43,9 @@ def public(module):
 def test_the_public_names():
     layers = {*LAYERS, "BatchNormalization", "Conv3D", "MaxPooling3D"}
     rooms = {"analysis", "cost", "models", "surgery", "weights"}
-    assert public(keras_nonlocal) == {*layers, *rooms, "__version__"}
+    assert public(keras_nonlocal) == {*layers, *rooms, "__version__", "inflate", "insert"}
     assert public(export) == {"Signature", "export_model", "load_model", "publish", "write"}
-    assert public(surgery) == {"fold_norms", "masked"}
+    assert public(surgery) == {"fold_norms", "inflate", "insert", "masked"}
     assert public(analysis) == {"attention_maps", "blocks", "cost", "plot", "receptive_field"}
     assert public(models) == {"C2D", "I3D", "describe", "get", "list"}
     assert public(serving) == {"Client"}
