@@ -88,8 +88,8 @@ def test_the_mean_over_time_is_the_image_within_the_clip(flavour):
     spread = np.asarray(video.get_layer("stem").kernel)
     np.testing.assert_allclose(spread.sum(0), model.get_layer("stem").kernel, rtol=1e-6)
     assert np.array_equal(spread[0], spread[2]) and np.abs(spread[0]).max() > 0.1
-    part = FLAVOURS[flavour].keras.Model(video.inputs, video.get_layer("attention").input)
-    image = FLAVOURS[flavour].keras.Model(model.inputs, model.get_layer("attention").input)
+    part = FLAVOURS[flavour].keras.Model(video.inputs[0], video.get_layer("attention").input)
+    image = FLAVOURS[flavour].keras.Model(model.inputs[0], model.get_layer("attention").input)
     x = images(1)
     found, expected = np.asarray(part(still(x, 7))), np.asarray(image(x))
     close(found[:, 2:-2], still(expected, 3))

@@ -5,7 +5,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_nonlocal.layers import flavour
 from keras_nonlocal.surgery import copying, functional, places
 
 
@@ -57,58 +56,28 @@ def insert(model: Any, after: str | Callable | Sequence, **block: Any) -> Any:
     return _Insertion(keras, places.choose(known, after), **block).copy(model)
 
 
-def new_block(keras: Any, place: places.Place, **block: Any) -> Any:
-    """The block, not built, that `insert` puts at a place.
-
-    Raises:
-      ValueError: if none can stand there.
-    """
-    why = place.why_not()
-    if why is None:
-        made = getattr(flavour.home(keras), f"NonLocal{place.rank}D")(
-            **{"name": _free_name(place), "dtype": _policy(place), **block}
-        )
-        why = _uncut(made, place)
-    if why is not None:
-        raise ValueError(
-            "`after` must choose layers that a non-local block can follow. "
-            f"Received: {place.path!r} ({type(place.layer).__name__}), which {why}"
-        )
-    return made
-
-
 class _Insertion(copying.ModelCopy):
     """The copy with the blocks."""
 
     def __init__(self, keras, chosen, **block):
         super().__init__(keras)
-        self._blocks = {id(place.layer): new_block(keras, place, **block) for place in chosen}
+        self._blocks = {id(place.layer): _checked_block(keras, place, **block) for place in chosen}
 
     def outputs(self, call, outputs):
         block = self._blocks.get(id(call.layer))
         return outputs if block is None else tf.nest.map_structure(block, outputs)
 
 
-def _free_name(place):
-    name = f"{place.layer.name}_nonlocal"
-    later = (f"{name}_{number}" for number in range(1, len(place.names) + 1))
-    return next(each for each in (name, *later) if each not in place.names)
-
-
-def _policy(place):
-    """The dtype policy of a block: the layer's, unless the layer gives something else than it computes in."""
-    dtype = tf.as_dtype(place.calls[0].outputs[0].dtype).name
-    policy = getattr(place.layer, "dtype_policy", None)
-    own = getattr(policy, "compute_dtype", None) == dtype and getattr(policy, "quantization_mode", None) is None
-    return policy if own else dtype
-
-
-def _uncut(block, place):
-    """Which size a block's arguments cannot cut, in words, or None. Sizes that are not known pass."""
-    for call in place.calls:
-        positions = tuple(call.outputs[0].shape)[1:-1]
-        if any(size is not None and size < pool for size, pool in zip(positions, block.key_pool, strict=True)):
-            return f"gives positions of sizes {positions}, too small for pool_size={block.pool_size}: use a smaller one"
-        if block.group_frames and (positions[0] or 0) % block.group_frames:
-            return f"gives {positions[0]} frames, which group_frames={block.group_frames} does not divide"
-    return None
+def _checked_block(keras, place, **block):
+    """As places.new_block. Raises ValueError if none can stand there."""
+    why = place.why_not()
+    if why is None:
+        made = places.new_block(keras, place, **block)
+        found = (places.uncut(made, tuple(call.outputs[0].shape)[1:-1]) for call in place.calls)
+        why = next(filter(None, found), None)
+    if why is not None:
+        raise ValueError(
+            "`after` must choose layers that a non-local block can follow. "
+            f"Received: {place.path!r} ({type(place.layer).__name__}), which {why}"
+        )
+    return made

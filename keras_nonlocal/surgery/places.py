@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_nonlocal.layers import flavour
 from keras_nonlocal.surgery import functional
 
 RANKS = (1, 2, 3)
@@ -99,6 +100,24 @@ def choose(places: dict[str, Place], after: str | Callable | Sequence, argument:
     return list(chosen.values())
 
 
+def new_block(keras: Any, place: Place, **block: Any) -> Any:
+    """The block, not built, that `insert` puts at a place where one can stand."""
+    kind = getattr(flavour.home(keras), f"NonLocal{place.rank}D")
+    return kind(**{"name": _free_name(place), "dtype": _policy(place), **block})
+
+
+def uncut(block: Any, positions: Sequence[int | None]) -> str | None:
+    """Which of the sizes of the position axes a block's arguments cannot cut, in words; None if they can.
+
+    Sizes that are not known pass.
+    """
+    if any(size is not None and size < pool for size, pool in zip(positions, block.key_pool, strict=True)):
+        return f"gives positions of sizes {positions}, too small for pool_size={block.pool_size}: use a smaller one"
+    if block.group_frames and (positions[0] or 0) % block.group_frames:
+        return f"gives {positions[0]} frames, which group_frames={block.group_frames} does not divide"
+    return None
+
+
 def _visit(keras, graph, prefix, found, seen):
     calls = functional.calls(graph)
     names = {call.layer.name for call in calls}
@@ -154,3 +173,17 @@ def _inside(layer):
     """The names of all layers inside one, however deep."""
     parts = functional.sublayers(layer)
     return {part.name for part in parts}.union(*(_inside(part) for part in parts))
+
+
+def _free_name(place):
+    name = f"{place.layer.name}_nonlocal"
+    later = (f"{name}_{number}" for number in range(1, len(place.names) + 1))
+    return next(each for each in (name, *later) if each not in place.names)
+
+
+def _policy(place):
+    """The dtype policy of a block: the layer's, unless the layer gives something else than it computes in."""
+    dtype = tf.as_dtype(place.calls[0].outputs[0].dtype).name
+    policy = getattr(place.layer, "dtype_policy", None)
+    own = getattr(policy, "compute_dtype", None) == dtype and getattr(policy, "quantization_mode", None) is None
+    return policy if own else dtype
