@@ -3,7 +3,9 @@
 from keras_nonlocal import analysis, models, surgery, weights
 from keras_nonlocal._version import __version__
 from keras_nonlocal.analysis import cost
+from keras_nonlocal.analysis.advise import advise
 from keras_nonlocal.layers import BatchNormalization, Conv3D, MaxPooling3D, NonLocal1D, NonLocal2D, NonLocal3D
+from keras_nonlocal.surgery import inflate, insert
 
 __all__ = [
     "BatchNormalization",
@@ -13,8 +15,11 @@ __all__ = [
     "NonLocal2D",
     "NonLocal3D",
     "__version__",
+    "advise",
     "analysis",
     "cost",
+    "inflate",
+    "insert",
     "models",
     "surgery",
     "weights",

@@ -16,7 +16,14 @@ from keras_nonlocal.tfm import layers as tfm_layers
 
 LAYERS = ("NonLocal1D", "NonLocal2D", "NonLocal3D")
 # Modules whose functions, and classes' methods, say what they take and give.
-ANALYSES = (analysis.attention_maps, analysis.blocks, analysis.cost, analysis.plot, analysis.receptive_field)
+ANALYSES = (
+    analysis.advise,
+    analysis.attention_maps,
+    analysis.blocks,
+    analysis.cost,
+    analysis.plot,
+    analysis.receptive_field,
+)
 ANNOTATED = (keras_nonlocal, tfm_layers, export, models, surgery, explain, serving_client, *ANALYSES)
 
 
@@ -43,10 +50,10 @@ def public(module):
 def test_the_public_names():
     layers = {*LAYERS, "BatchNormalization", "Conv3D", "MaxPooling3D"}
     rooms = {"analysis", "cost", "models", "surgery", "weights"}
-    assert public(keras_nonlocal) == {*layers, *rooms, "__version__"}
+    assert public(keras_nonlocal) == {*layers, *rooms, "__version__", "advise", "inflate", "insert"}
     assert public(export) == {"Options", "Signature", "export_model", "load_model", "publish", "write"}
-    assert public(surgery) == {"fold_norms", "masked"}
-    assert public(analysis) == {"attention_maps", "blocks", "cost", "plot", "receptive_field"}
+    assert public(surgery) == {"fold_norms", "inflate", "insert", "masked"}
+    assert public(analysis) == {"advise", "attention_maps", "blocks", "cost", "plot", "receptive_field"}
     assert public(models) == {"C2D", "I3D", "describe", "get", "list"}
     assert public(serving) == {"Client"}
     assert public(weights) == {"Checkpoint", "CheckpointError", "build", "load", "read"}

@@ -28,6 +28,17 @@ def test_the_layer_examples_run_as_printed(tmp_path, monkeypatch):
     np.testing.assert_array_equal(names["model"](images), trained(images))
 
 
+@pytest.mark.slow
+def test_the_examples_of_inserting_run_as_printed():
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "inserting.md").read_text(), re.DOTALL):
+        exec(block, names)  # noqa: S102
+    image = np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype("float32")
+    expected = names["trained"](image)
+    np.testing.assert_array_equal(names["model"](image), expected)
+    np.testing.assert_allclose(names["video"](np.stack([image] * 8, axis=1)), expected, atol=1e-6)
+
+
 def test_the_readme_is_two_minutes_of_reading():
     text = re.sub(r"```.*?```", "", GUIDES[0].read_text(), flags=re.DOTALL)
     assert len(text.split()) <= 2 * 250

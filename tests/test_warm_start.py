@@ -344,13 +344,6 @@ def test_files_of_weights_give_the_same_weights(keras_resnet, keras_weights, tmp
     assert_same_units(tmp_path / "notop.h5", keras_weights[0])
 
 
-def test_a_kernel_is_spread_over_time():
-    kernel = images(3, 3, 2, 4)
-    inflated = image_resnets.inflate(kernel, 5)
-    assert inflated.shape == (5, 3, 3, 2, 4) and np.array_equal(inflated[0], inflated[4])
-    np.testing.assert_allclose(inflated.sum(0), kernel, rtol=1e-6)
-
-
 @pytest.mark.slow
 def test_i3d_takes_inflated_kernels(resnet_50):
     plain, path = resnet_50

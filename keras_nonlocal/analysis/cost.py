@@ -181,7 +181,7 @@ def _calls(target, input_shape):
     """What calls of layers a target consists of, and its outputs."""
     if not _is_layer(target):
         raise TypeError(f"`target` must be a layer or a model of keras or tf_keras. Received: target={target!r}")
-    specs = _specs(target, input_shape)
+    specs = tracing.input_specs(target, input_shape)
     if not all(leaf.built for leaf in _leaves(target)):
         _trace(target, specs)  # which makes layers that are not there before
     calls = []
@@ -265,39 +265,6 @@ def _functions(node):
     for value in node.attr.values():
         functions = [value.func, *value.list.func]
         yield from (function.name for function in functions if function.name)
-
-
-def _specs(target, input_shape):
-    """What goes in: a batch of one."""
-    graph = functional.graph(target) if hasattr(target, "layers") else None
-    if graph is None:
-        if input_shape is None:
-            raise ValueError(
-                f"`input_shape` must be given for {type(target).__name__} {target.name!r}, which says nothing of the "
-                "sizes it is made for. Received: input_shape=None"
-            )
-        return _spec(input_shape, target.compute_dtype or "float32")
-    inputs = tf.nest.flatten(graph.input)
-    if input_shape is None:
-        shapes = [tuple(x.shape)[1:] for x in inputs]
-    elif len(inputs) == 1 and not isinstance(input_shape, dict):
-        shapes = [input_shape]
-    else:
-        shapes = tf.nest.flatten(
-            tf.nest.map_structure_up_to(graph.input, lambda _, shape: tf.TensorShape(shape), graph.input, input_shape)
-        )
-    specs = [_spec(shape, x.dtype) for shape, x in zip(shapes, inputs, strict=True)]
-    return tf.nest.pack_sequence_as(graph.input, specs)
-
-
-def _spec(shape, dtype):
-    sizes = tuple(shape)
-    if not all(isinstance(size, int) and size > 0 for size in sizes):
-        raise ValueError(
-            f"`input_shape` must say every size of an example, without the batch, as a positive integer. "
-            f"Received: {sizes}"
-        )
-    return tf.TensorSpec((1, *sizes), tf.as_dtype(dtype))
 
 
 def _leaves(layer):

@@ -6,7 +6,7 @@ inside the other, and layers inside layers are all the same to it.
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -102,6 +102,36 @@ def trace_to(model: Any, layer: Any, inputs: Any) -> Trace:
     return Trace(tensors(inputs), features, mask, layer, calls, graph.get_operations())
 
 
+def input_specs(target: Any, input_shape: Sequence | Mapping | None = None) -> Any:
+    """What goes into a layer or model: tf.TensorSpecs of a batch of one, in their structure.
+
+    Args:
+      target: of either Keras.
+      input_shape: of one example without the batch; for a model of several inputs a structure of them. Default: what a
+        functional model was made for.
+
+    Raises:
+      ValueError: if a size is not known.
+    """
+    graph = functional.graph(target) if hasattr(target, "layers") else None
+    if graph is None:
+        if input_shape is None:
+            raise ValueError(
+                f"`input_shape` must be given for {type(target).__name__} {target.name!r}, which says nothing of the "
+                "sizes it is made for. Received: input_shape=None"
+            )
+        return _spec(input_shape, target.compute_dtype or "float32")
+    inputs = tf.nest.flatten(graph.input)
+    if input_shape is None:
+        shapes = [tuple(x.shape)[1:] for x in inputs]
+    elif len(inputs) == 1 and not isinstance(input_shape, dict):
+        shapes = [input_shape]
+    else:
+        shapes = list(_shapes_of(graph.input, input_shape))
+    specs = [_spec(shape, x.dtype) for shape, x in zip(shapes, inputs, strict=True)]
+    return tf.nest.pack_sequence_as(graph.input, specs)
+
+
 def inside(layer: Any) -> list:
     """All layers inside a layer, however deep, each once, in their order; a layer comes before those in it."""
     found = {}
@@ -126,3 +156,25 @@ def replaced_call(layer: Any, call: Callable) -> Iterator[None]:
 def tensors(structure: Any) -> list[tf.Tensor]:
     """The tensors in a structure, each once."""
     return list({id(x): x for x in tf.nest.flatten(structure) if isinstance(x, tf.Tensor)}.values())
+
+
+def _spec(shape, dtype):
+    sizes = tuple(shape)
+    if not all(isinstance(size, int) and size > 0 for size in sizes):
+        raise ValueError(
+            f"`input_shape` must say every size of an example, without the batch, as a positive integer. "
+            f"Received: {sizes}"
+        )
+    return tf.TensorSpec((1, *sizes), tf.as_dtype(dtype))
+
+
+def _shapes_of(inputs, shapes):
+    """A shape for each of the inputs, in the order in which tf.nest takes them."""
+    if isinstance(inputs, Mapping):
+        for key in sorted(inputs):
+            yield from _shapes_of(inputs[key], shapes[key])
+    elif isinstance(inputs, list | tuple):
+        for x, shape in zip(inputs, shapes, strict=True):
+            yield from _shapes_of(x, shape)
+    else:
+        yield shapes

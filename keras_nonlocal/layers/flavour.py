@@ -1,5 +1,6 @@
 """What layers of both Kerases share: that they are used inside their own, on TensorFlow, and freeze what they make."""
 
+import importlib
 import os
 import sys
 from typing import Any
@@ -13,6 +14,11 @@ FLAVOURS = tuple(HOMES)
 def imported():
     """The Keras packages that this process has imported, so that nobody need import the other one."""
     return [sys.modules[name] for name in FLAVOURS if name in sys.modules]
+
+
+def home(keras):
+    """The module with our layers for a Keras, imported when it is asked for: that of tf_keras comes with an extra."""
+    return importlib.import_module(HOMES[keras.__name__])
 
 
 class FlavourMixin:

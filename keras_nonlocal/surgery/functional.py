@@ -118,7 +118,7 @@ def run(graph, inputs, call):
     return translate(graph.output)
 
 
-def rebuild(keras, graph, name, call):
+def rebuild(keras, graph, name, call, new_input=None):
     """Builds a graph again.
 
     Args:
@@ -126,12 +126,14 @@ def rebuild(keras, graph, name, call):
       graph: from `graph`.
       name: of the new model.
       call: function of (Call, args, kwargs) that calls the layer's counterpart on new tensors and returns its outputs.
+      new_input: function of an input layer that gives the tensor of a new one. Default: of the same configuration.
 
     Returns:
       A functional model with new input layers, of the same names and structure of inputs and outputs.
     """
     layers = [x._keras_history[0] for x in tf.nest.flatten(graph.input)]
-    inputs = [type(layer).from_config(layer.get_config()).output for layer in layers]
+    new_input = new_input or (lambda layer: type(layer).from_config(layer.get_config()).output)
+    inputs = [new_input(layer) for layer in layers]
     outputs = run(graph, inputs, call)
     return keras.Model(tf.nest.pack_sequence_as(graph.input, inputs), outputs, name=name)
 

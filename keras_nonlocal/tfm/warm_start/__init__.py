@@ -12,6 +12,7 @@ from official.vision.modeling.backbones import factory, resnet, resnet_3d
 
 from keras_nonlocal import errors, files
 from keras_nonlocal.layers.non_local import NonLocalMixin
+from keras_nonlocal.surgery.inflate import inflated_kernel
 from keras_nonlocal.tfm.backbones import configs, video_resnet
 from keras_nonlocal.tfm.warm_start import checkpoints, detectors, image_resnets, keras_applications, tfm_resnet
 from keras_nonlocal.weights.report import Report, Row
@@ -199,7 +200,7 @@ def _from_images(backbone, network, path, units, notes):
     for name, unit in units.items():
         conv, norm = targets[name]
         frames = conv.kernel.shape[0] if len(conv.kernel.shape) == 5 else None
-        kernel = image_resnets.inflate(unit.kernel, frames) if frames else unit.kernel
+        kernel = inflated_kernel(unit.kernel, frames) if frames else unit.kernel
         values = {
             "kernel": (conv.kernel, kernel, unit.sources[0]),
             "gamma": (norm.gamma, unit.gamma, unit.sources[1]),

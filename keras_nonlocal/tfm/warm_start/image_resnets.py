@@ -98,16 +98,3 @@ def for_pixels(stem, before, after):
     shift = np.einsum("hwio,i->o", stem.kernel, (new_mean - mean) / std)
     scaled = stem.kernel * (new_std / std)[:, None]
     return dataclasses.replace(stem, kernel=scaled.astype("float32")).with_shift(shift.astype("float32"))
-
-
-def inflate(kernel, frames):
-    """A kernel of images over time, repeated and divided by the number of frames.
-
-    Args:
-      kernel: (k, k, C, C').
-      frames: temporal size.
-
-    Returns:
-      (frames, k, k, C, C'); on a clip of one image over and over it gives what `kernel` gives on the image.
-    """
-    return np.repeat(kernel[None], frames, axis=0) / frames
