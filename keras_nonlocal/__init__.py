@@ -2,7 +2,8 @@
 
 from keras_nonlocal import analysis, models, surgery, weights
 from keras_nonlocal._version import __version__
-from keras_nonlocal.analysis import cost
+from keras_nonlocal.analysis import cost, plot
+from keras_nonlocal.analysis.attention_maps import attention_maps
 from keras_nonlocal.layers import BatchNormalization, Conv3D, MaxPooling3D, NonLocal1D, NonLocal2D, NonLocal3D
 
 __all__ = [
@@ -14,8 +15,10 @@ __all__ = [
     "NonLocal3D",
     "__version__",
     "analysis",
+    "attention_maps",
     "cost",
     "models",
+    "plot",
     "surgery",
     "weights",
 ]

@@ -8,6 +8,7 @@ import pytest
 
 import keras_nonlocal
 from keras_nonlocal import analysis, export, models, serving, surgery, weights
+from keras_nonlocal.analysis import attended, attention_numbers
 from keras_nonlocal.export import explain
 from keras_nonlocal.layers import non_local
 from keras_nonlocal.ops import attend, pairwise
@@ -16,7 +17,15 @@ from keras_nonlocal.tfm import layers as tfm_layers
 
 LAYERS = ("NonLocal1D", "NonLocal2D", "NonLocal3D")
 # Modules whose functions, and classes' methods, say what they take and give.
-ANALYSES = (analysis.attention_maps, analysis.blocks, analysis.cost, analysis.plot, analysis.receptive_field)
+ANALYSES = (
+    attended,
+    attention_numbers,
+    analysis.attention_maps,
+    analysis.blocks,
+    analysis.cost,
+    analysis.plot,
+    analysis.receptive_field,
+)
 ANNOTATED = (keras_nonlocal, tfm_layers, export, models, surgery, explain, serving_client, *ANALYSES)
 
 
@@ -42,8 +51,8 @@ def public(module):
 
 def test_the_public_names():
     layers = {*LAYERS, "BatchNormalization", "Conv3D", "MaxPooling3D"}
-    rooms = {"analysis", "cost", "models", "surgery", "weights"}
-    assert public(keras_nonlocal) == {*layers, *rooms, "__version__"}
+    rooms = {"analysis", "cost", "models", "plot", "surgery", "weights"}
+    assert public(keras_nonlocal) == {*layers, *rooms, "attention_maps", "__version__"}
     assert public(export) == {"Signature", "export_model", "load_model", "publish", "write"}
     assert public(surgery) == {"fold_norms", "masked"}
     assert public(analysis) == {"attention_maps", "blocks", "cost", "plot", "receptive_field"}
@@ -51,6 +60,8 @@ def test_the_public_names():
     assert public(serving) == {"Client"}
     assert public(weights) == {"Checkpoint", "CheckpointError", "build", "load", "read"}
     assert keras_nonlocal.cost is analysis.cost
+    assert keras_nonlocal.plot is analysis.plot
+    assert keras_nonlocal.attention_maps is analysis.attention_maps.attention_maps
 
 
 @pytest.mark.parametrize("name", LAYERS)
