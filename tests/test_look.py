@@ -1,6 +1,9 @@
 """Attention of the blocks in any model, as programs ask for it; what kind of attention it is; and pictures of it."""
 
 import dataclasses
+import pathlib
+import subprocess
+import sys
 
 import cv2
 import keras
@@ -14,6 +17,8 @@ import tf_keras
 import keras_nonlocal
 from keras_nonlocal.analysis import attention_maps, attention_numbers, plot
 from keras_nonlocal.analysis.attention_maps import BlockAttention
+from keras_nonlocal.errors import UserError
+from keras_nonlocal.export import pictures as export_pictures
 from keras_nonlocal.tfm import layers as tfm_layers
 
 KERASES = {"keras": (keras, keras_nonlocal), "tf_keras": (tf_keras, tfm_layers)}
@@ -262,3 +267,59 @@ def test_it_needs_no_more_memory_than_rows_of_the_attention():
     x = tf.random.stateless_normal((1, 720, 720, 4), [0, 0])
     (found,) = keras_nonlocal.attention_maps(model, x, queries=[[719.5, 0.5]], top_k=2).values()
     assert found.keys == 518400 and found.queries.tolist() == [[[719.5, 0.5]]]
+
+
+def write_video(path, frames=12):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (48, 32))
+    for number in range(frames):
+        writer.write(np.full((32, 48, 3), 20 * number, np.uint8))
+    writer.release()
+    return path
+
+
+def test_a_folder_of_pictures_for_a_video(tmp_path):
+    model = keras.Sequential(clip_layers("keras"))
+    sizes = export_pictures.input_sizes(model)
+    assert sizes == (4, 16, 24)
+    video = write_video(tmp_path / "clip.mp4")
+    seen = export_pictures.read(video, sizes)
+    assert seen.shape == (4, 16, 24, 3) and np.diff(seen.mean(axis=(1, 2, 3))) == pytest.approx(60, abs=6)
+    said = export_pictures.draw(model, seen, lambda x: x / 127.5 - 1, tmp_path / "out", "block", (3, 7, 99))
+    assert "block block, query 3, 6, 22 (given)" in said
+    names = ["arrows.png", "film.gif", "heatmap.png", "overview.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    with PIL.Image.open(tmp_path / "out" / "film.gif") as film:
+        assert film.n_frames == 4
+    with pytest.raises(UserError, match="`block`"):
+        export_pictures.draw(model, seen, lambda x: x, tmp_path / "none", "res3")
+    with pytest.raises(UserError, match="`queries`"):
+        export_pictures.draw(model, seen, lambda x: x, tmp_path / "none", query=(3, 7))
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(UserError, match="is a video, and the model takes photos"):
+        export_pictures.read(video, (16, 16))
+    with pytest.raises(UserError, match="can fill one input"):
+        export_pictures.input_sizes(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]))
+
+
+@pytest.mark.slow
+def test_the_command_draws_a_saved_model(tmp_path):
+    keras.Sequential(clip_layers("keras")).save(tmp_path / "model.keras")
+    program = [sys.executable, str(pathlib.Path(__file__).parent.parent / "training" / "explain.py")]
+
+    def run(*flags):
+        return subprocess.run(
+            [*program, *flags, "--out=out"], capture_output=True, text=True, cwd=tmp_path, timeout=300
+        )
+
+    write_video(tmp_path / "clip.mp4")
+    done = run("clip.mp4", "--model=model.keras", "--query=1,2,2", "--top=3")
+    assert done.returncode == 0, done.stderr
+    assert "query 1, 2, 2 (given)" in done.stdout and (tmp_path / "out" / "arrows.png").is_file()
+    for flags, message in (
+        ([], "give one video"),
+        (["clip.mp4"], "give one of --model"),
+        (["clip.mp4", "--server=127.0.0.1:1"], "--model_name"),
+        (["clip.mp4", "--model=model.keras", "--query=a"], "--query must be"),
+    ):
+        done = run(*flags)
+        assert done.returncode == 1 and message in done.stderr, done.stderr

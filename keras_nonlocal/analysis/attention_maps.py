@@ -247,8 +247,8 @@ def _of_block(model, path, layer, x, queries, top_k):
         if queries.ndim == 3 and len(queries) != batch:
             raise ValueError(f"`queries` must be of {batch} examples, as x. Received: queries.shape={queries.shape}")
 
-    def look(x):
-        trace = tracing.trace_to(model, layer, x)
+    def look(*inputs):
+        trace = tracing.trace_to(model, layer, tf.nest.pack_sequence_as(x, inputs))
         places = attended.Places(trace)
         if queries is None:
             cells = tf.numpy_function(lambda sizes: even_cells(sizes.tolist()), [tf.stack(places.sizes)], tf.int32)
@@ -262,7 +262,10 @@ def _of_block(model, path, layer, x, queries, top_k):
         return found.queries, found.positions, found.weights, keys
 
     strides = []
-    *arrays, keys = tf.function(look, autograph=False)(x)
+    inputs = tf.nest.flatten(x)
+    specs = [tf.TensorSpec(each.shape, each.dtype) for each in inputs]
+    # As a function of its own for each block: to call `look` would warn of that.
+    *arrays, keys = tf.function(look, autograph=False).get_concrete_function(*specs)(*inputs)
     key_size = tuple(stride * pool for stride, pool in zip(strides[-1], layer.key_pool, strict=True))
     shares = layer.form.normalization == "softmax"
     return BlockAttention(path, layer.pairwise, shares, int(keys), key_size, *(each.numpy() for each in arrays))

@@ -142,4 +142,4 @@ def _difference(found):
             cosines = np.square(units.sum(axis=0)).sum() - count  # of ordered pairs of two
             distances += (count * (count - 1) - cosines) / 2
             pairs += count * (count - 1)
-    return max(0.0, distances / pairs) if pairs else float("nan")
+    return max(0.0, float(distances / pairs)) if pairs else float("nan")

@@ -17,14 +17,14 @@ from keras_nonlocal.analysis.attention_maps import AttentionMap, BlockAttention,
 # Of weights that may have either sign: above and below 0, the ends of matplotlib's RdBu.
 ABOVE, BELOW = "#b2182b", "#2166ac"
 # Side by side, so that a frame is still large enough to see something.
-COLUMNS = 8
-# What `overview` shows of each block: (name in Numbers, title, whether it goes from 0 to 1).
+COLUMNS = 4
+# What `overview` shows of each block: (name in Numbers, title, where it ends, if that is known).
 PANELS = (
-    ("elsewhere", "weight in\nother frames", True),
-    ("entropy", "how evenly spread\n(entropy)", True),
-    ("frames", "distance\nin frames", False),
-    ("pixels", "distance\nin pixels", False),
-    ("difference", "difference\nbetween queries", False),
+    ("elsewhere", "weight in\nother frames", 1),
+    ("entropy", "how evenly spread\n(entropy)", 1),
+    ("frames", "distance\nin frames", None),
+    ("pixels", "distance\nin pixels", None),
+    ("difference", "difference\nbetween queries", 0.5),
 )
 
 
@@ -73,12 +73,12 @@ def arrows(pictures: np.ndarray, found: BlockAttention, example: int = 0, query:
             alpha=0.15 + 0.85 * strength,
         )
         figure.add_artist(arrow)
-    _dot(axes[numbers[0]], start)
+    _dot(figure, axes[numbers[0]], start)
     held = np.abs(weights).sum()
-    said = f"the {len(weights)} strongest keys have {100 * held:.0f} % of the attention"
+    said = f"the {len(weights)} strongest have {100 * held:.0f} % of the attention"
     if not found.shares:
-        said = f"{len(weights)} strongest of {found.keys} weights: red above 0, blue below; they are no shares of 1"
-    figure.suptitle(f"{found.block} ({found.pairwise}): {said}", fontsize=10)
+        said = f"the {len(weights)} strongest weights, no shares of 1: red above 0, blue below"
+    figure.suptitle(f"{found.block} ({found.pairwise})\n{said}", fontsize=9)
     return figure
 
 
@@ -113,7 +113,7 @@ def heatmap(pictures: np.ndarray | None, found: BlockAttention, example: int = 0
         _show(axis, frames[number], _frame_title(number, found, frames, shares))
         image = _overlay(axis, heat[number], found, weights)
         if number == own:
-            _dot(axis, start)
+            _dot(figure, axis, start)
     _colour_bar(figure, image, grid, found)
     figure.suptitle(f"{found.block} ({found.pairwise})", fontsize=10)
     return figure
@@ -141,7 +141,7 @@ def film(pictures: np.ndarray, found: BlockAttention, example: int = 0, query: i
         figure, (axis,) = _grid(1, frames.shape, bar=True)
         _show(axis, frame, _frame_title(number, found, frames, shares))
         _colour_bar(figure, _overlay(axis, heat[number], found, weights), [axis], found)
-        _dot(axis, start, filled=number == own)
+        _dot(figure, axis, start, filled=number == own)
         figure.suptitle(f"{found.block} ({found.pairwise})", fontsize=10)
         figures.append(figure)
     return figures
@@ -178,14 +178,15 @@ def overview(maps: Mapping[str, BlockAttention]) -> Any:
     rows = np.arange(len(maps))
     figure, axes = new_figure(len(panels), (2.2 + 1.9 * len(panels), 1.4 + 0.35 * len(maps)))
     signed = not all(found.shares for found in maps.values())
-    for axis, (name, title, is_share) in zip(axes, panels, strict=True):
+    for axis, (name, title, end) in zip(axes, panels, strict=True):
         values = np.array([getattr(numbers, name) for numbers in own])
         compared = np.array([getattr(numbers, name) for numbers in even])
         axis.barh(rows, np.nan_to_num(values), color="#f58518", height=0.6)
         axis.vlines(compared, rows - 0.4, rows + 0.4, color="black", linewidth=1.5)
-        end = 1 if is_share else 1.25 * max(np.nan_to_num(values).max(), np.nan_to_num(compared).max(), 1e-9)
+        largest = max(np.nan_to_num(values).max(), np.nan_to_num(compared).max())
+        end = 1.25 * max(largest, 1e-9) if end is None or largest > end else end
         for row, value in enumerate(values):
-            text = "none" if math.isnan(value) else f"{value:.2g}" if value < 1000 else f"{value:.0f}"
+            text = "none" if math.isnan(value) else f"{value:.2f}" if value < 10 else f"{value:.0f}"
             axis.text(0.02 * end, row, text, va="center", fontsize=8)
         axis.set_xlim(0, end)
         axis.set_ylim(len(maps) - 0.5, -0.5)
@@ -332,6 +333,7 @@ def _matplotlib():
         import matplotlib.backends.backend_agg
         import matplotlib.cm
         import matplotlib.figure
+        import matplotlib.lines
         import matplotlib.patches
 
     return matplotlib
@@ -397,7 +399,7 @@ def _grid(count, shape, bar=False):
     width = 2.6 if count > 1 else 4.2
     height = width * shape[1] / shape[2]
     # Room for the title above, one line over each frame, and the colours beside it.
-    top, right = 0.35, 0.9 if bar else 0.05
+    top, right = 0.45, 0.9 if bar else 0.05
     size = (max(columns * width + right, 4.6), rows * (height + 0.28) + top)
     figure = _matplotlib().figure.Figure(figsize=size, dpi=100)
     axes = figure.subplots(rows, columns, squeeze=False).reshape(-1)
@@ -453,11 +455,14 @@ def _overlay(axis, heat, found, weights):
         cmap="RdBu_r", vmin=-largest, vmax=largest
     )  # fmt: skip
     extent = (0, heat.shape[1], heat.shape[0], 0)
-    return axis.imshow(heat, alpha=0.8 * np.abs(heat) / largest, extent=extent, interpolation="nearest", **colours)
+    return axis.imshow(heat, alpha=0.7 * np.abs(heat) / largest, extent=extent, interpolation="nearest", **colours)
 
 
-def _dot(axis, start, filled=True):
-    axis.plot(*_place(start), "o", markeredgecolor="white", color="#00a0ff" if filled else "none", markersize=8)
+def _dot(figure, axis, start, filled=True):
+    """Where the query is, over all arrows."""
+    style = dict(markeredgecolor="white", color="#00a0ff" if filled else "none", markersize=8, zorder=3)
+    x, y = _place(start)
+    figure.add_artist(_matplotlib().lines.Line2D([x], [y], marker="o", transform=axis.transData, **style))
 
 
 def _colour_bar(figure, image, axes, found):
