@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -15,7 +16,7 @@ import tensorflow as tf
 import tf_keras
 
 import keras_nonlocal
-from keras_nonlocal.analysis import attention_maps, attention_numbers, plot
+from keras_nonlocal.analysis import attention_maps, attention_numbers, plot, summaries
 from keras_nonlocal.analysis.attention_maps import BlockAttention
 from keras_nonlocal.errors import UserError
 from keras_nonlocal.export import pictures as export_pictures
@@ -301,6 +302,32 @@ def test_a_folder_of_pictures_for_a_video(tmp_path):
         export_pictures.input_sizes(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]))
 
 
+@pytest.mark.parametrize("flavour", KERASES)
+def test_tensorboard_shows_it_while_training(flavour, tmp_path):
+    package, _ = KERASES[flavour]
+    model = package.Sequential([*clip_layers(flavour), package.layers.GlobalAveragePooling3D()])
+    model.compile("sgd", "mse")
+    shown = np.zeros((4, 16, 24, 3), np.uint8)
+    summary = summaries.AttentionSummary(model, CLIPS[:1], shown, tmp_path, query=(3, 7, 99))
+    # A step so large that the attention has to change.
+    model.optimizer.learning_rate = 0.5
+    epochs = package.callbacks.LambdaCallback(on_epoch_end=summary)
+    model.fit(CLIPS, np.full((2, 6), 9.0, "float32"), epochs=2, verbose=0, callbacks=[epochs])
+    (path,) = tmp_path.glob("events*")
+    found = {}
+    for event in tf.compat.v1.train.summary_iterator(str(path)):
+        found.update({(event.step, value.tag): value.tensor for value in event.summary.value})
+    names = {"elsewhere", "entropy", "frames", "pixels", "difference", "heatmap", "arrows"}
+    tags = {"attention/overview", *(f"attention/block/{name}" for name in names)}
+    assert set(found) == {(step, tag) for step in (0, 1) for tag in tags}
+    (now,) = keras_nonlocal.attention_maps(model, CLIPS[:1], top_k=None).values()
+    last = float(tf.make_ndarray(found[1, "attention/block/entropy"]))
+    assert last == pytest.approx(attention_numbers.numbers(now).entropy, rel=1e-5)
+    picture = tf.io.decode_png(found[1, "attention/block/arrows"].string_val[2]).numpy()
+    (query,) = keras_nonlocal.attention_maps(model, CLIPS[:1], queries=[(3, 7, 99)], top_k=None).values()
+    np.testing.assert_array_equal(picture, plot.pixels(plot.arrows(shown, query)))
+
+
 @pytest.mark.slow
 def test_the_command_draws_a_saved_model(tmp_path):
     keras.Sequential(clip_layers("keras")).save(tmp_path / "model.keras")
@@ -323,3 +350,15 @@ def test_the_command_draws_a_saved_model(tmp_path):
     ):
         done = run(*flags)
         assert done.returncode == 1 and message in done.stderr, done.stderr
+
+
+@pytest.mark.slow
+def test_the_guide_s_example_runs(tmp_path, monkeypatch):
+    guide = (pathlib.Path(__file__).parent.parent / "docs" / "explaining.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(example, names)  # noqa: S102
+    assert names["block"].weights.shape == (1, 1, 20) and len(names["whole"]) == 3
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {"arrows.png", "heatmap.png", "film.mp4", "overview.png"}

@@ -8,7 +8,7 @@ import pytest
 
 import keras_nonlocal
 from keras_nonlocal import analysis, export, models, serving, surgery, weights
-from keras_nonlocal.analysis import attended, attention_numbers
+from keras_nonlocal.analysis import attended
 from keras_nonlocal.export import explain
 from keras_nonlocal.layers import non_local
 from keras_nonlocal.ops import attend, pairwise
@@ -19,12 +19,13 @@ LAYERS = ("NonLocal1D", "NonLocal2D", "NonLocal3D")
 # Modules whose functions, and classes' methods, say what they take and give.
 ANALYSES = (
     attended,
-    attention_numbers,
     analysis.attention_maps,
+    analysis.attention_numbers,
     analysis.blocks,
     analysis.cost,
     analysis.plot,
     analysis.receptive_field,
+    analysis.summaries,
 )
 ANNOTATED = (keras_nonlocal, tfm_layers, export, models, surgery, explain, serving_client, *ANALYSES)
 
@@ -55,7 +56,8 @@ def test_the_public_names():
     assert public(keras_nonlocal) == {*layers, *rooms, "attention_maps", "__version__"}
     assert public(export) == {"Signature", "export_model", "load_model", "publish", "write"}
     assert public(surgery) == {"fold_norms", "masked"}
-    assert public(analysis) == {"attention_maps", "blocks", "cost", "plot", "receptive_field"}
+    tools = {"attention_maps", "attention_numbers", "blocks", "cost", "plot", "receptive_field", "summaries"}
+    assert public(analysis) == tools
     assert public(models) == {"C2D", "I3D", "describe", "get", "list"}
     assert public(serving) == {"Client"}
     assert public(weights) == {"Checkpoint", "CheckpointError", "build", "load", "read"}

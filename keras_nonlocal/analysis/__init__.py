@@ -1,5 +1,5 @@
 """A model in, facts out: what it costs and what it attends to, of either Keras."""
 
-from keras_nonlocal.analysis import attention_maps, blocks, cost, plot, receptive_field
+from keras_nonlocal.analysis import attention_maps, attention_numbers, blocks, cost, plot, receptive_field, summaries
 
-__all__ = ["attention_maps", "blocks", "cost", "plot", "receptive_field"]
+__all__ = ["attention_maps", "attention_numbers", "blocks", "cost", "plot", "receptive_field", "summaries"]

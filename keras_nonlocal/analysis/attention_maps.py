@@ -92,7 +92,7 @@ def attention_maps(
     >>> clip = np.zeros([1, 4, 64, 64, 3], "float32")
     >>> found = keras_nonlocal.attention_maps(model, clip, queries=[[2, 30.0, 61.0]], top_k=3)
     >>> {path: each.queries.tolist() for path, each in found.items()}
-    {'res3_1_nonlocal': [[[2.5, 26.5, 58.5]]], 'res4_0_nonlocal': [[[2.5, 26.5, 58.5]]]}
+    {'res3_1_nonlocal': [[[2.5, 26.5, 58.5]]], 'res4_0_nonlocal': [[[2.5, 34.5, 50.5]]]}
     >>> found["res3_1_nonlocal"].weights.shape
     (1, 1, 3)
     """

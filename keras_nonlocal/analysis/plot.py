@@ -219,7 +219,7 @@ def save(figures: Any, path: str | os.PathLike[str], seconds: float = 0.5) -> No
             f"Received: path={os.fspath(path)!r} for {len(figures)} figures"
         )
     errors.check_number("seconds", seconds, 0.01)
-    pictures = [_drawn(figure) for figure in figures]
+    pictures = [pixels(figure) for figure in figures]
     temporary = files.temporary_path(path) + ending  # by which OpenCV knows the format
     with files.whole_file(path, temporary) as temporary:
         if ending == ".mp4":
@@ -240,6 +240,14 @@ def new_figure(columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
     """
     figure = _matplotlib().figure.Figure(figsize=size)
     return figure, figure.subplots(1, columns, squeeze=False)[0]
+
+
+def pixels(figure: Any) -> np.ndarray:
+    """What a matplotlib Figure looks like, (H, W, 3) uint8 RGB, of even sides as videos ask for."""
+    canvas = _matplotlib().backends.backend_agg.FigureCanvasAgg(figure)
+    canvas.draw()
+    drawn = np.asarray(canvas.buffer_rgba())[..., :3]
+    return np.ascontiguousarray(drawn[: drawn.shape[0] // 2 * 2, : drawn.shape[1] // 2 * 2])
 
 
 def draw_attention(frames: np.ndarray, attention: AttentionMap, query: Cell, count: int = 20) -> Any:
@@ -485,14 +493,6 @@ def _bars(found, weights, start, places):
     axis.set_title(f"{found.block} ({found.pairwise})", fontsize=10)
     figure.tight_layout()
     return figure
-
-
-def _drawn(figure):
-    """The pixels of a figure, (H, W, 3) uint8, of even sides as videos ask for."""
-    canvas = _matplotlib().backends.backend_agg.FigureCanvasAgg(figure)
-    canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-    return np.ascontiguousarray(pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2])
 
 
 def _write_pillow(path, pictures, seconds):
