@@ -3,7 +3,7 @@
     keras-nonlocal explain clip.mp4 --model=model.keras --pixels=normalized --out=seen
     keras-nonlocal explain clip.mp4 --experiment=non_local_c2d_kinetics400 --model_dir=runs/non_local_c2d \
         --block=res4_3_nonlocal --query=16,112,80 --out=seen
-    keras-nonlocal explain clip.mp4 --server=127.0.0.1:8500 --model_name=clips --query=16,112,80 --out=seen
+    keras-nonlocal explain clip.mp4 --server=grpc://127.0.0.1:8500 --model_name=clips --query=16,112,80 --out=seen
 
 The folder gets arrows.png (the paper's Fig. 3), heatmap.png and film.gif of one query, and overview.png of all blocks.
 Without --query it is the one whose attention goes furthest: the largest share in other frames, of a photo the largest
@@ -37,7 +37,7 @@ flags.DEFINE_enum(
     list(PIXELS),
     "What the --model takes: pixels as networks trained here do, (x - 114.75) / 57.375; 0 to 255; 0 to 1; or -1 to 1.",
 )
-flags.DEFINE_string("server", None, "host:port of gRPC or http://host:port of REST, of a served model.")
+flags.DEFINE_string("server", None, "grpc://host:port or http://host:port of a served model, grpcs or https with TLS.")
 flags.DEFINE_string("model_name", None, "Name of the model that the --server serves.")
 flags.DEFINE_string(
     "block", None, "The block to draw, by its path or name. Default: the one whose attention goes furthest."
