@@ -756,6 +756,14 @@ def test_the_script_explains(local, video, tmp_path):
     with Client(local.rest_url, "clips") as client:
         expected = explanations.draw(client.explain(video, [[0, 4.5, 4.5], [2, 8, 8]]))
     np.testing.assert_array_equal(file_inputs.read_pixels(tmp_path / "drawn.png"), expected)
+    # The same by the command that is for models of all kinds, of one query and one protocol.
+    flags = [f"--server={target(local, 'grpc')}", "--model_name=clips", "--query=2,8,8", f"--out={tmp_path}"]
+    explain = [sys.executable, "training/explain.py", str(video), *flags]
+    done = subprocess.run(explain, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, f"drawn: {tmp_path / 'arrows.png'}\n"), done.stderr
+    with Client(local.rest_url, "clips") as client:
+        expected = explanations.draw(client.explain(video, [[2, 8, 8]]))
+    np.testing.assert_array_equal(file_inputs.read_pixels(tmp_path / "arrows.png"), expected)
     command.append("--explain=8,8")
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (

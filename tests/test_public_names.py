@@ -8,6 +8,7 @@ import pytest
 
 import keras_nonlocal
 from keras_nonlocal import analysis, export, models, serving, surgery, weights
+from keras_nonlocal.analysis import attended
 from keras_nonlocal.export import explain
 from keras_nonlocal.layers import non_local
 from keras_nonlocal.ops import attend, pairwise
@@ -17,12 +18,15 @@ from keras_nonlocal.tfm import layers as tfm_layers
 LAYERS = ("NonLocal1D", "NonLocal2D", "NonLocal3D")
 # Modules whose functions, and classes' methods, say what they take and give.
 ANALYSES = (
+    attended,
     analysis.advise,
     analysis.attention_maps,
+    analysis.attention_numbers,
     analysis.blocks,
     analysis.cost,
     analysis.plot,
     analysis.receptive_field,
+    analysis.summaries,
 )
 ANNOTATED = (keras_nonlocal, tfm_layers, export, models, surgery, explain, serving_client, *ANALYSES)
 
@@ -49,15 +53,19 @@ def public(module):
 
 def test_the_public_names():
     layers = {*LAYERS, "BatchNormalization", "Conv3D", "MaxPooling3D"}
-    rooms = {"analysis", "cost", "models", "surgery", "weights"}
-    assert public(keras_nonlocal) == {*layers, *rooms, "__version__", "advise", "inflate", "insert"}
+    rooms = {"analysis", "cost", "models", "plot", "surgery", "weights"}
+    functions = {"advise", "attention_maps", "inflate", "insert"}
+    assert public(keras_nonlocal) == {*layers, *rooms, *functions, "__version__"}
     assert public(export) == {"Options", "Signature", "export_model", "load_model", "publish", "write"}
     assert public(surgery) == {"fold_norms", "inflate", "insert", "masked"}
-    assert public(analysis) == {"advise", "attention_maps", "blocks", "cost", "plot", "receptive_field"}
+    tools = {"advise", "attention_maps", "attention_numbers", "blocks", "cost", "plot", "receptive_field", "summaries"}
+    assert public(analysis) == tools
     assert public(models) == {"C2D", "I3D", "describe", "get", "list"}
     assert public(serving) == {"Client"}
     assert public(weights) == {"Checkpoint", "CheckpointError", "build", "load", "read"}
     assert keras_nonlocal.cost is analysis.cost
+    assert keras_nonlocal.plot is analysis.plot
+    assert keras_nonlocal.attention_maps is analysis.attention_maps.attention_maps
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -17,12 +17,13 @@ from official.vision.modeling.backbones import factory
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
+import keras_nonlocal
 from keras_nonlocal import errors, surgery
 from keras_nonlocal.data.records import plan, split
 from keras_nonlocal.data.video import examples, lists
 from keras_nonlocal.demo import clips, curves
 from keras_nonlocal.demo import experiments as demo_experiments  # noqa: F401  (registers them)
-from keras_nonlocal.export import folding
+from keras_nonlocal.export import folding, pictures
 from keras_nonlocal.serving import Client, clip_inputs
 from keras_nonlocal.serving.local import server
 from keras_nonlocal.tfm import evaluate, experiments, export
@@ -233,6 +234,17 @@ def test_both_signatures_answer_as_the_model(data, learned, published):
     np.testing.assert_allclose(by_example["probabilities"][0], by_example["probabilities"][1], atol=1e-6)
     np.testing.assert_array_equal(again["logits"], by_grpc["logits"])
     assert not _operations(published) & NORMS, "they are folded"
+
+
+def test_a_run_shows_what_it_attends_to(trained, learned, tmp_path):
+    run = export.load_run("non_local_c2d_demo", trained)
+    clip = np.random.default_rng(0).integers(0, 256, _clip_shape(trained), np.uint8)
+    _, model = learned
+    expected = keras_nonlocal.attention_maps(model, pixels.normalize(clip[None]))
+    for path, found in keras_nonlocal.attention_maps(run.model, run.prepare(clip[None])).items():
+        np.testing.assert_allclose(found.weights, expected[path].weights, rtol=1e-5)
+    said = pictures.draw(run.model, clip, run.prepare, tmp_path)
+    assert path in said and {each.name for each in tmp_path.iterdir()} >= {"arrows.png", "overview.png"}
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ COMMANDS = {
     "describe": "what a published version takes and gives, and how to ask it",
     "serve": "serves a published model over REST and gRPC",
     "client": "a served model's predictions for a video or a photo",
+    "explain": "pictures of what a model's non-local blocks attend to in a video or photo",
     "show_config": "the whole configuration of an experiment",
     "tables": "the paper's tables, with what each network costs",
     "demo": "all of it on clips that it makes itself",

@@ -6,15 +6,10 @@ from typing import Any
 import tensorflow as tf
 
 from keras_nonlocal import errors
-from keras_nonlocal.analysis import blocks, receptive_field, tracing
-from keras_nonlocal.ops.positions import AXES, dims
+from keras_nonlocal.analysis import attended, blocks, tracing
+from keras_nonlocal.analysis.attended import MAX_QUERIES
+from keras_nonlocal.ops.positions import dims
 from keras_nonlocal.serving import constants
-from keras_nonlocal.surgery import functional
-
-# The coordinate of the centre of the first index: pixels as in annotated keypoints, frames by their numbers.
-ORIGINS = {"T": 0.0, "H": 0.5, "W": 0.5}
-# Of an example. Each takes a row of weights as long as there are keys: a request must not take all memory.
-MAX_QUERIES = 1024
 
 
 class Explain(tf.Module):
@@ -64,35 +59,21 @@ class Explain(tf.Module):
         self.model = model
         self.block = blocks.find(model, block)
         self.top_k = errors.check_positive_int("top_k", top_k)
-        self._origins = [ORIGINS[axis] for axis in AXES[self.block.rank]]
         self._compiled = tf.function(self._explain, autograph=False)
 
     def __call__(self, inputs: Any, queries: tf.Tensor) -> Mapping[str, tf.Tensor]:
         return (self._compiled if tf.executing_eagerly() else self._explain)(inputs, queries)
 
     def _explain(self, inputs, queries):
-        trace = tracing.trace_to(self.model, self.block, self._as_taken(inputs))
-        axes = receptive_field.axes(trace)
-        batch, *positions, _ = dims(trace.features)
-        queries = self._checked(tf.cast(queries, tf.float32), batch)
-        cells = tf.stack([_nearest(*each) for each in self._by_axis(queries, axes, positions)], axis=-1)
-        attention = self.block.attention_of(trace.features, cells, mask=trace.mask)
-        keys = attention.shape[-1]
-        count = tf.minimum(self.top_k, tf.shape(attention)[-1]) if keys is None else min(self.top_k, keys)
-        _, strongest = tf.math.top_k(tf.abs(attention), count)  # (B, Q, K)
-        key_cells = tf.cast(self.block.key_cells(cells, strongest, positions), tf.float32)
-        # The middle of the positions that a key is pooled of.
-        pool = tf.constant(self.block.key_pool, tf.float32)
+        trace = tracing.trace_to(self.model, self.block, attended.as_taken(self.model, inputs))
+        places = attended.Places(trace)
+        queries = self._checked(tf.cast(queries, tf.float32), places.batch)
+        found = attended.attended(trace, places, places.nearest(queries), self.top_k)
         return {
-            constants.QUERIES: self._centres(tf.cast(cells, tf.float32), axes),
-            constants.POSITIONS: self._centres(key_cells * pool + (pool - 1) / 2, axes),
-            constants.WEIGHTS: tf.cast(tf.gather(attention, strongest, batch_dims=2), tf.float32),
+            constants.QUERIES: found.queries,
+            constants.POSITIONS: found.positions,
+            constants.WEIGHTS: found.weights,
         }
-
-    def _as_taken(self, inputs):
-        graph = functional.graph(self.model)
-        alone = graph is not None and not isinstance(inputs, Mapping | list | tuple)
-        return tf.nest.pack_sequence_as(graph.input, [inputs]) if alone else inputs
 
     def _checked(self, queries, batch):
         queries = tf.ensure_shape(queries, [None, None, self.block.rank])
@@ -107,20 +88,3 @@ class Explain(tf.Module):
         ]
         with tf.control_dependencies(checks):
             return tf.identity(queries)
-
-    def _by_axis(self, queries, axes, positions):
-        for number, (axis, size) in enumerate(zip(axes, positions, strict=True)):
-            yield queries[..., number] - self._origins[number], axis, size
-
-    def _centres(self, indices, axes):
-        """The coordinates of positions of these, also broken, indices: (..., R) -> (..., R)."""
-        each = zip(self._origins, axes, tf.unstack(indices, axis=-1), strict=True)
-        return tf.stack([origin + axis.centre(index) for origin, axis, index in each], axis=-1)
-
-
-def _nearest(place, axis, size):
-    """The index of the position whose centre is nearest to a place in the input, int32."""
-    index = tf.round((place - axis.centre(0)) / axis.stride)
-    last = tf.cast(size - 1, tf.float32)
-    # A NaN passes tf.clip_by_value, and is any number as an integer.
-    return tf.cast(tf.where(tf.math.is_nan(index), 0.0, tf.clip_by_value(index, 0.0, last)), tf.int32)

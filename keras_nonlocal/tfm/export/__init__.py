@@ -14,7 +14,15 @@ from keras_nonlocal.tfm import train
 from keras_nonlocal.tfm.export import detection, image_classification, signatures, video_classification
 from keras_nonlocal.tfm.tasks import answers
 
-__all__ = ["detection", "export", "export_run", "image_classification", "signatures", "video_classification"]
+__all__ = [
+    "detection",
+    "export",
+    "export_run",
+    "image_classification",
+    "load_run",
+    "signatures",
+    "video_classification",
+]
 
 
 def export(params: cfg.ExperimentConfig, checkpoint: str, export_dir: str, **chosen: Any) -> str:
@@ -33,18 +41,12 @@ def export(params: cfg.ExperimentConfig, checkpoint: str, export_dir: str, **cho
       UserError: if it cannot be published, its task has no such signatures, it would not load in TensorFlow Serving, or
         answers differently when folded.
     """
-    module_class = signatures.MODULES.find(params.task)
-    if module_class is None:
-        known = ", ".join(config_class.__name__ for config_class in signatures.MODULES)
-        raise errors.UserError(
-            f"a model of the task {type(params.task).__name__} cannot be exported: export one of {known}, or write the "
-            "signatures of this task as keras_nonlocal/tfm/export/video_classification.py does."
-        )
+    module_class = _module_class(params)
     options = exporter.Options(**chosen)
     model = task_factory.get_task(params.task).build_model()
 
     def write(folder):
-        tf.train.Checkpoint(model=model).read(checkpoint).assert_existing_objects_matched().expect_partial()
+        _restore(model, checkpoint)
         inputs = module_class.random_inputs(params) if options.fold_norms else None
         network = model if inputs is None else folding.folded(model, inputs)
         if options.portable:
@@ -64,6 +66,38 @@ def export(params: cfg.ExperimentConfig, checkpoint: str, export_dir: str, **cho
         exporter.write(served, network, folder, options)
 
     return publish.publish(write, export_dir)
+
+
+def load_run(experiment: str, model_dir: str) -> signatures.Signatures:
+    """The served functions over the network of a training run, as its newest checkpoint has it, with its norms.
+
+    Args:
+      experiment: the registered experiment that was trained.
+      model_dir: folder of the run.
+
+    Raises:
+      UserError: there is no such experiment or checkpoint, or the task has no signatures.
+    """
+    params = train.load_experiment(experiment, model_dir)
+    module_class = _module_class(params)
+    model = task_factory.get_task(params.task).build_model()
+    _restore(model, train.latest_checkpoint(model_dir))
+    return module_class(params, model)
+
+
+def _module_class(params):
+    module_class = signatures.MODULES.find(params.task)
+    if module_class is None:
+        known = ", ".join(config_class.__name__ for config_class in signatures.MODULES)
+        raise errors.UserError(
+            f"a model of the task {type(params.task).__name__} cannot be exported: export one of {known}, or write the "
+            "signatures of this task as keras_nonlocal/tfm/export/video_classification.py does."
+        )
+    return module_class
+
+
+def _restore(model, checkpoint):
+    tf.train.Checkpoint(model=model).read(checkpoint).assert_existing_objects_matched().expect_partial()
 
 
 def _made_portable(network, params):

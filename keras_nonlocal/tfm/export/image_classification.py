@@ -47,7 +47,7 @@ class ImageClassificationModule(signatures.Signatures):
 
         The probabilities add up to one, or of a network of several labels an image are one of each class for itself.
         """
-        return self._classify(self._pixels(images))
+        return self._classify(self.prepare(images))
 
     @tf.function
     def serve_encoded(self, encoded):
@@ -65,7 +65,7 @@ class ImageClassificationModule(signatures.Signatures):
     @tf.function
     def serve_features(self, images):
         """Images as serve takes them to what the last layer is given, (B, C), and the last map, float32."""
-        return seen.features(self._features, self._pixels(images))
+        return seen.features(self._features, self.prepare(images))
 
     def signatures(self):
         images = golden.pictures(self._image_shape)
@@ -93,9 +93,9 @@ class ImageClassificationModule(signatures.Signatures):
 
     def explain(self, block, top_k):
         served = self.signatures()[constants.DEFAULT_SIGNATURE]
-        return explaining.explain_signatures(self.model, served, self._pixels, block, top_k)
+        return explaining.explain_signatures(self.model, served, self.prepare, block, top_k)
 
-    def _pixels(self, images):
+    def prepare(self, images):
         """Pixels that were sent, checked, to what the network takes."""
         # Without this guard a request of another rank would abort the whole server inside the convolution kernel.
         images = tf.ensure_shape(images, [None, *self._image_shape])

@@ -47,6 +47,10 @@ class Signatures(abc.ABC):
         """The signature for inputs of several sizes in one batch, see export.padding; None where a task has none."""
         return None
 
+    def prepare(self, sent: tf.Tensor) -> tf.Tensor | None:
+        """What `serving_default` takes to what the network takes; None of a task that explains nothing."""
+        return None
+
     def explain(self, block: str | None, top_k: int) -> dict[str, Signature]:
         """{"explain": what chosen queries of a block attend to}, see export.explaining; {} of a task that has none."""
         return {}

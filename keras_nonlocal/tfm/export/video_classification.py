@@ -46,7 +46,7 @@ class VideoClassificationModule(signatures.Signatures):
 
         The probabilities add up to one, or of a network of several labels a clip are one of each class for itself.
         """
-        return self._answer(self.model(self._pixels(frames), training=False))
+        return self._answer(self.model(self.prepare(frames), training=False))
 
     @tf.function
     def serve_encoded(self, encoded):
@@ -73,7 +73,7 @@ class VideoClassificationModule(signatures.Signatures):
     @tf.function
     def serve_features(self, frames):
         """Clips as serve takes them to what the last layer is given, (B, C), and the last map, float32."""
-        return seen.features(self._features, self._pixels(frames))
+        return seen.features(self._features, self.prepare(frames))
 
     def signatures(self):
         clips = golden.pictures(self._clip_shape)
@@ -101,13 +101,13 @@ class VideoClassificationModule(signatures.Signatures):
 
     def explain(self, block, top_k):
         served = self.signatures()[constants.DEFAULT_SIGNATURE]
-        return explaining.explain_signatures(self.model, served, self._pixels, block, top_k)
+        return explaining.explain_signatures(self.model, served, self.prepare, block, top_k)
 
     def padded_signature(self):
         clips = golden.pictures(self._clip_shape)
         return padding.padded_signature(self.model, constants.FRAMES, clips, pixels.normalize, self._answer)
 
-    def _pixels(self, frames):
+    def prepare(self, frames):
         """Frames that were sent, checked, to what the network takes."""
         # Without this guard a request of another rank would abort the whole server inside the convolution kernel.
         frames = tf.ensure_shape(frames, [None, *self._clip_shape])
