@@ -296,7 +296,9 @@ def test_batches_are_read_from_the_metrics(module):
 
 
 def test_a_server_that_has_ended_is_a_crash(module):
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    command = [sys.executable, "-c", "print(flush=True); input()"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process.stdout.readline()  # it runs, in memory of its own
     server = module("serving_servers").Server("a", process, "http://127.0.0.1:9", "127.0.0.1:9")
     assert not server.has_ended() and server.mib() > 1
     process.communicate(b"\n")

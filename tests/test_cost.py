@@ -12,6 +12,7 @@ import tf_keras
 import keras_nonlocal
 from keras_nonlocal import models
 from keras_nonlocal.analysis import cost
+from keras_nonlocal.demo import experiments  # noqa: F401  (registers them)
 from keras_nonlocal.layers import convolutions
 from keras_nonlocal.models import video_resnet
 from keras_nonlocal.tfm import layers as tfm_layers
