@@ -8,7 +8,6 @@ else the local stand-in, and sends requests of one clip, as a tensor and as JPEG
 REST and gRPC. Every answer is compared with that of the model in this process, and every bad request has to be refused.
 """
 
-import functools
 import os
 import pathlib
 import sys
@@ -131,14 +130,8 @@ def served(case, server, protocol):
 
 def _clients_and_requests(case, server, protocol):
     """What makes a client, and the requests it has to send."""
-    if protocol == "rest":
-        client = functools.partial(clients.RestClient, server.rest_url, cases.MODEL)
-        good, bad = cases.rest_good(case), cases.rest_bad(case)
-    else:
-        client = functools.partial(clients.GrpcClient, server.grpc_address)
-        good, bad = cases.grpc_good(case), cases.grpc_bad(case)
-    good = [clients.Request(body, answer) for body, answer in zip(good, case.answers, strict=True)]
-    return client, clients.plan(good, [clients.Request(body, None) for body in bad], FLAGS.requests, FLAGS.bad)
+    client, good, bad = clients.of_protocol(case, server, protocol)
+    return client, clients.plan(good, bad, FLAGS.requests, FLAGS.bad)
 
 
 def warm_up():

@@ -1,6 +1,7 @@
 """Many clients at once, each with a connection that it keeps, and what became of every request."""
 
 import dataclasses
+import functools
 import http.client
 import random
 import threading
@@ -99,6 +100,24 @@ class GrpcClient:
 
     def close(self):
         self._channel.close()
+
+
+def of_protocol(case, server, protocol: str) -> tuple[Callable, list[Request], list[Request]]:
+    """What makes a client of a server, and good and bad requests to it.
+
+    Args:
+      case: a serving_cases.Case.
+      server: with `rest_url` and `grpc_address`.
+      protocol: "rest" or "grpc".
+    """
+    if protocol == "rest":
+        connect = functools.partial(RestClient, server.rest_url, serving_cases.MODEL)
+        good, bad = serving_cases.rest_good(case), serving_cases.rest_bad(case)
+    else:
+        connect = functools.partial(GrpcClient, server.grpc_address)
+        good, bad = serving_cases.grpc_good(case), serving_cases.grpc_bad(case)
+    good = [Request(body, answer) for body, answer in zip(good, case.answers, strict=True)]
+    return connect, good, [Request(body, None) for body in bad]
 
 
 def plan(good: Sequence[Request], bad: Sequence[Request], count: int, share: float, seed: int = 0) -> list[Request]:

@@ -1,6 +1,5 @@
 """The benchmarks measure real runs, and their bars are decided by arithmetic. No test looks at how fast anything is."""
 
-import functools
 import importlib
 import math
 import pathlib
@@ -257,14 +256,7 @@ def test_every_reply_of_a_server_is_judged(module, parity, protocol):
     answers = [{"sum": 6.0 * example[:, 0, 0], "x": example.astype(np.float32)} for example in examples]
     case = cases.Case("parity", cases.TENSOR, "serving_default", "x", examples, answers)
     with LocalServer(parity, cases.MODEL) as server:
-        if protocol == "rest":
-            connect = functools.partial(clients.RestClient, server.rest_url, cases.MODEL)
-            good, bad = cases.rest_good(case), cases.rest_bad(case)
-        else:
-            connect = functools.partial(clients.GrpcClient, server.grpc_address)
-            good, bad = cases.grpc_good(case), cases.grpc_bad(case)
-        good = [clients.Request(body, answer) for body, answer in zip(good, answers, strict=True)]
-        bad = [clients.Request(body, None) for body in bad]
+        connect, good, bad = clients.of_protocol(case, server, protocol)
         requests = clients.plan(good, bad, 60, 0.5)
         assert sum(request.answer is None for request in requests) == 30 and requests != good * 20
         replies, wall = clients.drive(connect, requests, clients=4)

@@ -7,7 +7,7 @@ Reads the file only: it takes as long for a large model as for a small one.
 
 from absl import flags
 
-from keras_nonlocal import errors
+from keras_nonlocal.commands import arguments
 from keras_nonlocal.export import describe
 
 flags.DEFINE_string("rest", "http://127.0.0.1:8501", "REST address in the requests, http://host:port.")
@@ -17,7 +17,5 @@ FLAGS = flags.FLAGS
 TAKES_ARGUMENTS = True
 
 
-def main(arguments):
-    if len(arguments) != 2:
-        raise errors.UserError("give one folder, saved_models/NAME/VERSION or saved_models/NAME for its newest version")
-    print(describe.describe(arguments[1], FLAGS.rest, FLAGS.server, FLAGS.model_name))
+def main(argv):
+    print(describe.describe(arguments.only(argv, arguments.VERSION), FLAGS.rest, FLAGS.server, FLAGS.model_name))

@@ -16,7 +16,7 @@ import os
 from absl import flags
 
 from keras_nonlocal import errors, export
-from keras_nonlocal.commands import experiment_flags
+from keras_nonlocal.commands import arguments, experiment_flags
 from keras_nonlocal.export import pictures
 
 experiment_flags.define_run(required=False)
@@ -52,10 +52,8 @@ FLAGS = flags.FLAGS
 TAKES_ARGUMENTS = True
 
 
-def main(arguments):
-    if len(arguments) != 2:
-        raise errors.UserError("give one video, JPEG or PNG file")
-    path = arguments[1]
+def main(argv):
+    path = arguments.only(argv, "video, JPEG or PNG file")
     given = [name for name in ("model", "experiment", "server") if FLAGS[name].value is not None]
     if len(given) != 1:
         raise errors.UserError("give one of --model, --experiment with --model_dir, or --server with --model_name")

@@ -9,7 +9,7 @@ rows alone as in a batch, and so does the server over REST and gRPC. Exit code 1
 
 from absl import flags
 
-from keras_nonlocal import errors
+from keras_nonlocal.commands import arguments
 from keras_nonlocal.export import verify
 
 flags.DEFINE_string("rest", None, "REST address of a server to ask, http://host:port.")
@@ -19,7 +19,5 @@ FLAGS = flags.FLAGS
 TAKES_ARGUMENTS = True
 
 
-def main(arguments):
-    if len(arguments) != 2:
-        raise errors.UserError("give one folder, saved_models/NAME/VERSION or saved_models/NAME for its newest version")
-    print(verify.verify_again(arguments[1], FLAGS.rest, FLAGS.server, FLAGS.model_name))
+def main(argv):
+    print(verify.verify_again(arguments.only(argv, arguments.VERSION), FLAGS.rest, FLAGS.server, FLAGS.model_name))

@@ -10,10 +10,8 @@ import tensorflow as tf
 from keras_nonlocal.export import guards, plain, verify
 from keras_nonlocal.export.options import Options
 from keras_nonlocal.export.signatures import Signature
+from keras_nonlocal.serving import constants, warmup
 from keras_nonlocal.serving import publish as publishing
-from keras_nonlocal.serving import warmup
-
-LABELS_FILE = "assets.extra/labels.txt"
 
 
 def write(
@@ -47,7 +45,7 @@ def write(
     requests = {name: _warm(signature.example) for name, signature in signatures.items()}
     warmup.write_warmup(directory, requests, options.batch_sizes)
     if options.labels:
-        tf.io.gfile.copy(options.labels, os.path.join(directory, LABELS_FILE))
+        tf.io.gfile.copy(options.labels, os.path.join(directory, constants.LABELS_FILE))
     if options.verify:  # last, because it sums up all files
         verify.verify(directory, {name: _golden(functions[name], each) for name, each in signatures.items()})
 

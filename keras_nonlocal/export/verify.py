@@ -333,11 +333,11 @@ def _number(value):
 def _card(path, rows):
     """A text for who finds the folder."""
     described = describe.describe(path, shown=".").removeprefix(".\n\n")
-    labels = "Its classes, one a line from 0, are in `assets.extra/labels.txt`.\n\n"
+    labels = f"Its classes, one a line from 0, are in `{constants.LABELS_FILE}`.\n\n"
     return (
         f"# {path.resolve().parent.name}\n\nA SavedModel for TensorFlow Serving, run from this folder:\n\n"
         f"```\n{described}\n```\n\n"
-        + (labels if (path / "assets.extra/labels.txt").is_file() else "")
+        + (labels if (path / constants.LABELS_FILE).is_file() else "")
         + "## Verified\n\nDifferences from the Keras model, and between rows answered alone and in a batch, in parts "
         f"of the largest number of the output:\n\n```\n{Report(str(path), _size(path), rows)}\n```\n\n"
         "`sha256sum -c assets.extra/SHA256SUMS` checks the files, `keras-nonlocal verify .` the answers, those of a "

@@ -9,6 +9,7 @@ PREVIOUS_LABEL = "previous"
 # What an export is verified by, kept beside it.
 GOLDEN_FOLDER = "assets.extra/golden"
 SUMS_FILE = "assets.extra/SHA256SUMS"
+LABELS_FILE = "assets.extra/labels.txt"
 CARD_FILE = "assets.extra/README.md"
 # The graph in a SavedModel that TensorFlow Serving loads, and the signature it calls unless a request names another.
 SERVE_TAG = "serve"
