@@ -66,8 +66,7 @@ def signatures_of(model: Any, fold_norms: bool = True, portable: bool = False) -
 
     @tf.function
     def serve(**named):
-        with inputs.checked(named) as named:
-            return tensors.outputs_of(model, inputs.call(model, named))
+        return tensors.outputs_of(model, inputs.call(model, inputs.checked(named)))
 
     return {constants.DEFAULT_SIGNATURE: Signature(serve, inputs.specs, example)}, model
 
@@ -92,7 +91,6 @@ def _explain_signatures(model, served, block, top_k):
     inputs = tensors.inputs_of(model)
 
     def prepare(value):
-        with inputs.checked(dict.fromkeys(inputs.specs, value)) as named:
-            return inputs.alone(named)
+        return inputs.alone(inputs.checked(dict.fromkeys(inputs.specs, value)))
 
     return explaining.explain_signatures(model, served, prepare, block, top_k)

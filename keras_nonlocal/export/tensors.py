@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,9 +44,8 @@ class Inputs:
     def _given(self, named):
         return tf.nest.map_structure(lambda name: tf.cast(named[name], self.dtypes[name]), self.structure)
 
-    @contextlib.contextmanager
-    def checked(self, named: Mapping[str, tf.Tensor]) -> Iterator[dict[str, tf.Tensor]]:
-        """A context with the same tensors, for what happens only if they have the shapes of `specs` and are not empty.
+    def checked(self, named: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The same tensors, which exist only if all have the shapes of `specs` and none is empty.
 
         TensorFlow Serving does not look, and some kernels end the whole process.
         """
@@ -54,7 +53,7 @@ class Inputs:
         with contextlib.ExitStack() as stack:
             for name, value in named.items():
                 stack.enter_context(guards.not_empty(name, value))
-            yield named
+            return {name: tf.identity(value) for name, value in named.items()}
 
     def alone(self, named: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """The only tensor, as the model takes it."""
