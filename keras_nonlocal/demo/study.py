@@ -98,7 +98,7 @@ def run_study(work_dir: str, seeds: int, steps: int = STEPS) -> None:
     found = {row.name: [_accuracy(work / f"seed{seed}", row) for seed in range(seeds)] for row in ROWS}
     text = table(found)
     files.write_text(work / "study.md", text + "\n")
-    label = f"test accuracy (dashed: {clips.CEILING}, the most that frames can reach without meeting)"
+    label = f"test accuracy (dashed: {clips.CEILING}, the most for frames that never meet)"
     draw(found, label, clips.CEILING).savefig(work / "study.png", dpi=110)
     print(text)
     print(f"{work}/study.md, {work}/study.png; {(time.monotonic() - started) / 60:.0f} min in this run")
@@ -170,7 +170,7 @@ def draw(found: dict[str, list[float]], label: str, line: float):
         axis.plot(values, [place] * len(values), "o", color="C0", alpha=0.6, markersize=5)
     axis.axvline(line, color="gray", linestyle="--", linewidth=1)
     axis.set_yticks(list(places), list(found))
-    axis.set_xlim(0.4, 1)
+    axis.set_xlim(0.3, 1)
     axis.set_xlabel(label)
     axis.grid(alpha=0.3, axis="x")
     figure.tight_layout()
