@@ -113,16 +113,12 @@ def test_sequences_with_a_mask_and_images_in_tf_keras():
     assert (found.weights[..., 6:] == 0).all() and found.weights[..., :6].sum(-1) == pytest.approx(1)
     assert found.positions[0, 0, :, 0].tolist() == list(range(10)) and found.queries.tolist() == [[[2.0], [5.0]]]
 
-    inputs = tf_keras.Input((None, None, 3), dtype="uint8")
-    y = tf_keras.layers.Rescaling(1 / 255)(inputs)
-    image_model = tf_keras.Model(inputs, tfm_layers.NonLocal2D(name="block")(y))
-    with pytest.raises(ValueError, match="positions"):  # integers are not followed, and this is said
-        keras_nonlocal.attention_maps(image_model, np.zeros((1, 8, 8, 3), "uint8"))
-    inputs = tf_keras.Input((None, None, 3))
-    y = tf_keras.layers.Rescaling(1 / 255)(inputs)
-    image_model = tf_keras.Model(inputs, tfm_layers.NonLocal2D(name="block")(y))
-    (found,) = keras_nonlocal.attention_maps(image_model, np.full((1, 6, 8, 3), 9, "uint8"), top_k=None).values()
-    np.testing.assert_allclose(found.weights, 1 / 12, rtol=1e-5)  # all pixels are the same
+    for dtype in ("float32", "uint8"):
+        inputs = tf_keras.Input((None, None, 3), dtype=dtype)
+        y = tf_keras.layers.Rescaling(1 / 255)(inputs)
+        image_model = tf_keras.Model(inputs, tfm_layers.NonLocal2D(name="block")(y))
+        (found,) = keras_nonlocal.attention_maps(image_model, np.full((1, 6, 8, 3), 9, "uint8"), top_k=None).values()
+        np.testing.assert_allclose(found.weights, 1 / 12, rtol=1e-5)  # all pixels are the same
     assert len(found.queries[0]) == 48
 
 

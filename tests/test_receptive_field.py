@@ -213,6 +213,27 @@ def test_sizes_that_the_run_decides():
         assert [(int(first), int(last)) for first, last in found] == [(axis.first, axis.last) for axis in axes]
 
 
+@pytest.mark.parametrize("flavour", KERASES)
+def test_integers_that_are_embedded(flavour):
+    """What is seen of them is what moves a position when one of them is another."""
+    package, ours = KERASES[flavour]
+    layers = package.layers
+    tokens = package.Input((20,), dtype="int32")
+    x = layers.Embedding(2, 3, embeddings_initializer="ones")(tokens)
+    x = layers.AveragePooling1D(2)(layers.Conv1D(2, 4, 2, "same", kernel_initializer="ones")(x))
+    block = ours.NonLocal1D()
+    model = package.Model(tokens, block(x))
+    model.layers[1].set_weights([np.array([[1.0] * 3, [2.0] * 3])])
+    (axis,) = receptive_field.of(model, block, tf.TensorSpec([1, 20], "int32"))
+    rows = np.concatenate([np.eye(20, dtype="int32"), np.zeros((1, 20), "int32")])
+    take = tf.function(lambda x: tracing.trace_to(model, block, x).features)
+    features = take(tf.constant(rows)).numpy()  # (21, 5, 2)
+    moved = (features[:-1] != features[-1]).any(-1)  # (tokens, positions)
+    for index, row in enumerate(moved.T):
+        expected = range(max(axis.first + index * axis.stride, 0), min(axis.last + index * axis.stride, 19) + 1)
+        assert np.flatnonzero(row).tolist() == list(expected)
+
+
 def test_what_is_not_known_is_named():
     inputs = keras.Input((8, 8, 2))
     block = keras_layers.NonLocal2D(name="late")
@@ -221,7 +242,7 @@ def test_what_is_not_known_is_named():
         receptive_field.of(model, block, tf.TensorSpec([1, 8, 8, 2]))
     tokens = keras.layers.Reshape((64, 2), name="flat")(inputs)
     block = keras_layers.NonLocal1D(name="late")
-    with pytest.raises(ValueError, match=r"of those of an input, of rank 3. Received: inputs of shapes"):
+    with pytest.raises(ValueError, match=r"of an input, of rank 3 or of integers that are embedded. Received: "):
         receptive_field.of(keras.Model(inputs, block(tokens)), block, tf.TensorSpec([1, 8, 8, 2]))
     x = inputs + keras.layers.MaxPooling2D(8)(inputs)  # of which one number is added everywhere
     two = keras.layers.Concatenate(name="two")([keras.layers.Conv2D(2, 2, 2)(x), keras.layers.Conv2D(2, 5, 1)(x)])

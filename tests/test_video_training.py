@@ -19,6 +19,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 import keras_nonlocal
 from keras_nonlocal import errors, surgery
+from keras_nonlocal.analysis import blocks
 from keras_nonlocal.data.records import plan, split
 from keras_nonlocal.data.video import examples, lists
 from keras_nonlocal.demo import clips, curves
@@ -26,7 +27,7 @@ from keras_nonlocal.demo import experiments as demo_experiments  # noqa: F401  (
 from keras_nonlocal.export import folding, pictures
 from keras_nonlocal.serving import Client, clip_inputs
 from keras_nonlocal.serving.local import server
-from keras_nonlocal.tfm import evaluate, experiments, export
+from keras_nonlocal.tfm import evaluate, experiments, explain, export
 from keras_nonlocal.tfm import train as training
 from keras_nonlocal.tfm.backbones import configs, video_resnet
 from keras_nonlocal.tfm.inputs import pixels
@@ -94,7 +95,9 @@ def trained(data, trunk, tmp_path_factory):
     """A non-local C2D trained from the trunk."""
     model_dir = str(tmp_path_factory.mktemp("non_local"))
     start = {"task.init_checkpoint": trunk, "task.init_checkpoint_modules": "trunk"}
-    training.run(parse("non_local_c2d_demo", overrides(data, **start)), "train_and_eval", model_dir, seed=0)
+    params = parse("non_local_c2d_demo", overrides(data, **start))
+    look = explain.Explanation(params, next((data / "videos").rglob("*.mp4")), model_dir)
+    training.run(params, "train_and_eval", model_dir, seed=0, look=look)
     return model_dir
 
 
@@ -137,6 +140,26 @@ def test_progress_resume_and_tensorboard(data, trunk_run, tmp_path, capsys):
     assert [line.split()[1] for line in second.splitlines() if line.startswith("train ")] == ["6/6"]
     assert list(resumed.glob("train/events*")) and list(resumed.glob("validation/events*"))
     assert training.load_experiment("c2d_demo", str(resumed)).trainer.train_steps == 6
+
+
+def test_tensorboard_shows_what_a_run_attends_to(trained):
+    (path,) = pathlib.Path(trained).glob("attention/events*")
+    events = tf.compat.v1.train.summary_iterator(str(path))
+    found = {(event.step, value.tag): value for event in events for value in event.summary.value}
+    assert {step for step, _ in found} == {0, 4} and any(tag.endswith("/heatmap") for _, tag in found)
+    entropies = {tag: value for (step, tag), value in found.items() if step == 4 and tag.endswith("/entropy")}
+    for tag, value in entropies.items():  # blocks that have learned something
+        assert tf.make_ndarray(value.tensor) != tf.make_ndarray(found[0, tag].tensor)
+    assert len(entropies) == len(blocks.paths(built("non_local_c2d_demo", trained)[1]))
+
+
+def test_what_cannot_be_shown_is_said_before_training(data, tmp_path):
+    video = next((data / "videos").rglob("*.mp4"))
+    look = explain.Explanation(parse("c2d_demo", overrides(data)), video, str(tmp_path))
+    with pytest.raises(errors.UserError, match="no non-local block to look into: leave --explain out"):
+        training.run(parse("c2d_demo", overrides(data)), "train_and_eval", str(tmp_path / "run"), seed=0, look=look)
+    with pytest.raises(errors.UserError, match="RetinaNetTask is not drawn while it trains"):
+        explain.Explanation(exp_factory.get_exp_config("retinanet_r50_coco"), video, str(tmp_path))
 
 
 def test_the_best_checkpoint_is_kept(trunk):

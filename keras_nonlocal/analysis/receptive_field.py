@@ -95,9 +95,8 @@ def of(model: Any, layer: Any, inputs: Any) -> tuple[Axis, ...]:
 
 def axes(trace: tracing.Trace) -> tuple[Axis, ...]:
     """What the positions of the features of a trace see; otherwise as `of`. Edges that the run decides are tensors."""
-    name = trace.features.name
-    sources = [x for x in trace.inputs if x.shape.rank == trace.features.shape.rank and x.dtype.is_floating]
-    for source in sources:
+    name, rank = trace.features.name, trace.features.shape.rank
+    for source in (x for x in trace.inputs if x.shape.rank == rank or _is_tokens(x, rank)):
         found = _grids(trace, source).get(name)
         if isinstance(found, str):
             raise ValueError(
@@ -107,8 +106,8 @@ def axes(trace: tracing.Trace) -> tuple[Axis, ...]:
         if found is not None and None not in found:
             return found
     raise ValueError(
-        f"`model` must make the positions of the layer {trace.layer.name!r} of those of an input, of rank "
-        f"{trace.features.shape.rank}. Received: inputs of shapes {[tuple(x.shape) for x in trace.inputs]}"
+        f"`model` must make the positions of the layer {trace.layer.name!r} of those of an input, of rank {rank} or of "
+        f"integers that are embedded. Received: inputs of shapes {[tuple(x.shape) for x in trace.inputs]}"
     )
 
 
@@ -118,7 +117,9 @@ def axes(trace: tracing.Trace) -> tuple[Axis, ...]:
 
 def _grids(trace, source):
     """{name of a tensor: its grid}; of those in which the source has a part."""
-    grids = {source.name: tuple(Axis(1, 0, 0) for _ in source.shape[1:-1])}
+    rank = trace.features.shape.rank
+    names = _embedded(trace, source) if _is_tokens(source, rank) else [source.name]
+    grids = {name: tuple(Axis(1, 0, 0) for _ in range(rank - 2)) for name in names}
     units = _units(trace.calls)
     index = 0
     while index < len(trace.operations):
@@ -133,6 +134,22 @@ def _grids(trace, source):
             grids.update((x.name, grid) for x in call.outputs)
         index = call.last
     return grids
+
+
+def _is_tokens(x, rank):
+    """Whether x may be integers, (B, *positions), of which an embedding makes what has this rank."""
+    return x.dtype.is_integer and x.shape.rank == rank - 1
+
+
+def _embedded(trace, tokens):
+    """The names of what rows of a table were taken for by tokens."""
+    same, names = {tokens.name}, []
+    for op in trace.operations:
+        if op.type in ("GatherV2", "ResourceGather") and op.inputs[1].name in same:
+            names += [op.outputs[0].name]
+        elif op.type in _ELEMENTWISE and any(x.name in same for x in op.inputs):
+            same |= {x.name for x in op.outputs}
+    return names
 
 
 def _units(calls):

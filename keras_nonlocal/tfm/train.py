@@ -96,6 +96,7 @@ def run(
     save_summary: bool = True,
     deterministic: bool = False,
     watch: Callable[[base_task.Task], None] | None = None,
+    look: Callable[[tf_keras.Model, int], None] | None = None,
 ) -> dict[str, float]:
     """Trains, evaluates or both, and prints how it goes.
 
@@ -112,6 +113,8 @@ def run(
       save_summary: whether TensorBoard gets the scalars. Default True.
       deterministic: whether TensorFlow may only use operations that give the same bits each time, from here on and
         everywhere in the process. Default False.
+      watch: called with the task before anything runs. Default nothing is.
+      look: called with the network and the step, before training and after each evaluation. Default nothing is.
 
     Returns:
       The metrics of the last evaluation as a dict of floats; empty for "train".
@@ -143,7 +146,7 @@ def run(
             start = latest_checkpoint(model_dir)
             if seed is not None or deterministic:
                 tf_keras.utils.set_random_seed(seed or 0)
-            return _run(params, mode, worker, start, strategy, of_task, stop, save_summary, watch)
+            return _run(params, mode, worker, start, strategy, of_task, stop, save_summary, watch, look)
         is_new = not tf.io.gfile.exists(model_dir)
         if is_first:
             stack.enter_context(folder.locked(model_dir))
@@ -157,7 +160,7 @@ def run(
         if start and (changes := folder.changes(model_dir, params, strategy.num_replicas_in_sync)):
             say(f"not the same run as without the change: {', '.join(changes)}")
         try:
-            return _run(params, mode, worker, start, strategy, of_task, stop, save_summary, watch)
+            return _run(params, mode, worker, start, strategy, of_task, stop, save_summary, watch, look)
         except _CannotBeBuilt as error:
             if is_new and is_first:
                 tf.io.gfile.rmtree(model_dir)
@@ -184,7 +187,7 @@ class _CannotBeBuilt(ValueError):
     pass
 
 
-def _run(params, mode, worker, start, strategy, of_task, stop, save_summary, watch):
+def _run(params, mode, worker, start, strategy, of_task, stop, save_summary, watch, look):
     """Builds, restores and runs what the arguments of run have been made to."""
     metrics, model_dir, is_first, console = {}, worker.model_dir, worker.is_first, worker.console
     task, trainer = _build(params, mode, worker, strategy, checkpoints.step_of(start), stop)
@@ -209,6 +212,8 @@ def _run(params, mode, worker, start, strategy, of_task, stop, save_summary, wat
         after_evaluation(output)
         if "train" in mode and is_first:
             folder.remember_evaluation(metrics, model_dir)
+            if look:
+                look(trainer.model, int(trainer.global_step.numpy()))
 
     try:
         # Orbit prints its log besides logging it, several lines a step and without the time left: ours takes its place.
@@ -227,6 +232,8 @@ def _run(params, mode, worker, start, strategy, of_task, stop, save_summary, wat
                 eval_actions=[end_evaluation],
                 controller_cls=loop.Controller,
             )
+            if look and is_first:
+                look(trainer.model, int(trainer.global_step.numpy()))
             with strategy.scope():
                 if mode == "train":
                     runner.controller.train(steps=params.trainer.train_steps)
