@@ -175,10 +175,10 @@ def _difference(engine, content, model, inputs, example):
         named = {name: tf.constant(value) for name, value in request.items()}
         wanted = tensors.outputs_of(model, inputs.call(model, named))
         found = engine.answers(content, request)
-        for name, value in wanted.items():
-            value = value.numpy()
-            if found[name].shape != value.shape:
-                raise ValueError(f"{name!r} has the shape {found[name].shape}, and of Keras {value.shape}")
+        for name, tensor in wanted.items():
+            answer, value = found[name].astype(np.float64), tensor.numpy().astype(np.float64)
+            if answer.shape != value.shape:
+                raise ValueError(f"{name!r} has the shape {answer.shape}, and of Keras {value.shape}")
             scale = np.abs(value).max(initial=0) or 1.0
-            differences.append(np.abs(found[name] - value).max(initial=0) / scale)
+            differences.append(np.abs(answer - value).max(initial=0) / scale)
     return float(np.max(differences))  # NaN if one is

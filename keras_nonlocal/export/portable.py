@@ -19,8 +19,9 @@ def portable(model: Any, input_shape: Sequence[int] | None = None) -> str:
     """Makes a model's non-local blocks consist, in graphs traced from now on, of products, sums and softmax alone.
 
     That is `one_piece` for the softmax forms, in place of a loop, `associated` for the dot product, and `dense` for the
-    concatenation, in place of a sort and a search. LiteRT, ONNX and OpenVINO have no rule for the latter, and LiteRT none
-    for loops of open sizes. The function computed stays the same; the first and the last hold a matrix of N x M numbers.
+    concatenation, in place of a sort and a search. LiteRT, ONNX and OpenVINO have no rule for the latter, and LiteRT
+    has none for loops of open sizes. The function computed stays the same; the first and the last hold a matrix of
+    N x M numbers.
 
     Args:
       model: a layer or a model of either Keras. The attribute `implementation` of its blocks is changed.
