@@ -10,7 +10,6 @@ import contextlib
 import io
 import os
 import tempfile
-import time
 import warnings
 
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # oneDNN's kernels, off by default on CPUs without AVX-512
@@ -35,7 +34,6 @@ FLAGS = flags.FLAGS
 
 
 def main(_):
-    columns = ["pairwise", "implementation", "sizes", *(name for name, _ in RUNS)]
     cases = [
         (form, implementation, known)
         for form in pairwise.FORMS
@@ -43,23 +41,29 @@ def main(_):
         if implementation != "auto"  # which is one of the others
         for known in (True, False)
     ]
-    rows, start = [], time.process_time()
-    for form, implementation, known in cases:
-        model, x = block(form, implementation, known)
-        found = [outcome(run, model, x) for _, run in RUNS]
-        rows.append([form, f"`{implementation}`", "known" if known else "open", *found])
-        print(*rows[-1], f"{time.process_time() - start:.0f} s", flush=True)
-    text = "\n".join(
-        [
-            report.heading("Blocks in LiteRT, ONNX and OpenVINO"),
-            f"Largest difference from Keras in parts of the largest number; `convert` and `export` write the file.\n"
-            f"Inputs are of {SHAPE}, the batch is open. What is further off than {TOLERANCE:g} is WRONG.\n",
-            report.table(columns, rows),
-        ]
-    )
-    if FLAGS.out:
+    rows = {case: ["not run"] * len(RUNS) for case in cases}
+    for case in cases:
+        model, x = block(*case)
+        rows[case] = [outcome(run, model, x) for _, run in RUNS]
+        print(*case, *rows[case], flush=True)
+        text = written(rows)
         report.write(FLAGS.out, text)
     print(text)
+
+
+def written(rows):
+    """The report of what has been run so far."""
+    columns = ["pairwise", "implementation", "sizes", *(name for name, _ in RUNS)]
+    lines = [
+        [form, f"`{implementation}`", "known" if known else "open", *found]
+        for (form, implementation, known), found in rows.items()
+    ]
+    about = (
+        f"Largest difference from Keras in parts of the largest number; `convert` and `export` write the file. Inputs "
+        f"are of {SHAPE}, the batch is open. What is further off than {TOLERANCE:g} is WRONG; `convert` refuses what "
+        "would be.\n"
+    )
+    return "\n".join([report.heading("Blocks in LiteRT, ONNX and OpenVINO"), about, report.table(columns, lines)])
 
 
 def block(form, implementation, known):

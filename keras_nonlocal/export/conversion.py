@@ -68,7 +68,7 @@ def convert(
     except errors.MissingExtra:
         raise
     except Exception as error:  # Each converter and each engine fails in its own way.
-        raise ValueError(f"`model` cannot be converted to {engine.name}: {errors.first_line(error)}") from error
+        raise ValueError(f"`model` cannot be converted to {engine.name}: {engine.reason(error)}") from error
     tolerance = TOLERANCES.get(model.compute_dtype, TOLERANCES["float32"])
     if not difference <= tolerance:  # nor may it be NaN
         raise ValueError(
@@ -128,6 +128,7 @@ def _traced(model, inputs, engine):
     with contextlib.ExitStack() as stack:
         for path, block in blocks.paths(model).items():
             stack.enter_context(tracing.replaced_call(block, _noting(path, block.call, made)))
+        stack.enter_context(engine.tracing())
         function = serve.get_concrete_function(**named)
     refused = [path for path, (operations, fixed) in made.items() if engine.lacks(operations, fixed)]
     if refused:

@@ -1,5 +1,7 @@
 """Engines that run files of their own format: how a graph becomes such a file, and what the file answers."""
 
+import contextlib
+import re
 import tempfile
 import warnings
 from collections.abc import Collection, Mapping
@@ -9,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_nonlocal import errors
+from keras_nonlocal.layers import convolutions
 from keras_nonlocal.serving import constants
 
 LOOPS = {"While", "StatelessWhile"}
@@ -19,6 +22,7 @@ class LiteRT:
     """TensorFlow's own converter and interpreter, with LiteRT's own operations and no TensorFlow beside them."""
 
     name = "LiteRT"
+    tracing = staticmethod(convolutions.in_2d)  # it has no max-pooling in 3D
 
     def lacks(self, operations: Collection[str], fixed: bool) -> bool:
         """Whether it cannot run operations, of these types, that a block is made of; `fixed` if all its sizes are."""
@@ -35,6 +39,11 @@ class LiteRT:
             converter = tf.lite.TFLiteConverter.from_saved_model(folder, [constants.DEFAULT_SIGNATURE])
             return converter.convert()
 
+    def reason(self, error: Exception) -> str:
+        """Why it has refused a model, on one line: the operations that it lacks, where its many lines say so."""
+        lacking = re.search(r"^(?:TF Select|Custom) ops: (.+)$", str(error), re.MULTILINE)
+        return f"it has no operation {lacking[1]}" if lacking else errors.first_line(error)
+
     def answers(self, content: bytes, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What a file answers, by the names of the outputs."""
         with warnings.catch_warnings(action="ignore"):  # its module is about to move to a package of its own
@@ -46,6 +55,7 @@ class Onnx:
     """The converter tf2onnx, and onnxruntime on the CPU."""
 
     name = "ONNX"
+    tracing = contextlib.nullcontext
 
     def lacks(self, operations: Collection[str], fixed: bool) -> bool:
         """As LiteRT.lacks."""
@@ -74,6 +84,10 @@ class Onnx:
         }
         converted = optimizer.optimize_graph(converted, optimizers=kept)
         return converted.make_model("keras_nonlocal").SerializeToString()
+
+    def reason(self, error: Exception) -> str:
+        """As LiteRT.reason."""
+        return errors.first_line(error)
 
     def answers(self, content: bytes, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """As LiteRT.answers."""
