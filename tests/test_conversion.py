@@ -176,7 +176,7 @@ def test_why_keras_exporter_is_not_enough(tmp_path):
     model.predict(x, verbose=0)  # the exporter asks for a model that was called
     model.export(tmp_path / "model.onnx", format="onnx", verbose=False)
     (found,) = onnx(tmp_path / "model.onnx", x)
-    assert np.abs(found - model(x)).max() > np.abs(model(x)).max()
+    assert np.abs(found - model(x)).max() > 0.05 * np.abs(model(x)).max()
     check_file(tmp_path / "model.onnx", model, shape, onnx)
 
 
