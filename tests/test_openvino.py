@@ -1,4 +1,4 @@
-"""Exports on a second engine, OpenVINO's runtime for CPUs, answer as Keras does; docs/performance.md has the table."""
+"""Exports on a second engine, OpenVINO's runtime for CPUs, answer as Keras does; docs/conversion.md has the table."""
 
 import blocks
 import keras

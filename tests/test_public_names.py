@@ -56,7 +56,7 @@ def test_the_public_names():
     rooms = {"analysis", "cost", "models", "plot", "surgery", "weights"}
     functions = {"advise", "attention_maps", "inflate", "insert"}
     assert public(keras_nonlocal) == {*layers, *rooms, *functions, "__version__"}
-    assert public(export) == {"Options", "Signature", "export_model", "load_model", "publish", "write"}
+    assert public(export) == {"Options", "Signature", "convert", "export_model", "load_model", "publish", "write"}
     assert public(surgery) == {"fold_norms", "inflate", "insert", "masked"}
     tools = {"advise", "attention_maps", "attention_numbers", "blocks", "cost", "plot", "receptive_field", "summaries"}
     assert public(analysis) == tools

@@ -5,6 +5,7 @@ from typing import Any
 
 from keras_nonlocal.analysis import cost
 from keras_nonlocal.layers.non_local import NonLocalMixin
+from keras_nonlocal.ops.pairwise import PairwiseForm
 from keras_nonlocal.surgery import functional
 
 # Measured: it takes the reshapes before and after such an attention for ones that it may leave out.
@@ -18,8 +19,9 @@ def portable(model: Any, input_shape: Sequence[int] | None = None) -> str:
     """Makes a model's non-local blocks consist, in graphs traced from now on, of products, sums and softmax alone.
 
     That is `one_piece` for the softmax forms, in place of a loop, `associated` for the dot product, and `dense` for the
-    concatenation, in place of a sort and a search. LiteRT, ONNX and OpenVINO have no rule for the latter, the first two
-    none for some loops. The function computed stays the same; the first and the last hold a matrix of N x M numbers.
+    concatenation, in place of a sort and a search. LiteRT, ONNX and OpenVINO have no rule for the latter, and LiteRT
+    has none for loops of open sizes. The function computed stays the same; the first and the last hold a matrix of
+    N x M numbers.
 
     Args:
       model: a layer or a model of either Keras. The attribute `implementation` of its blocks is changed.
@@ -44,7 +46,7 @@ def portable(model: Any, input_shape: Sequence[int] | None = None) -> str:
     if not blocks:
         raise ValueError(f"`model` has no non-local block, and needs no other evaluation. Received: {model.name}")
     for block in blocks:
-        block.implementation = _implementation(block.form)
+        block.implementation = evaluation(block.form)
     after = cost.by_layer(model, input_shape)
     lines = []
     for block in blocks:
@@ -58,7 +60,8 @@ def portable(model: Any, input_shape: Sequence[int] | None = None) -> str:
     return "\n".join(lines)
 
 
-def _implementation(form):
+def evaluation(form: PairwiseForm) -> str:
+    """The `implementation` of a form that is made of products, sums and softmax alone."""
     if form.owns_w_f:
         return "dense"
     return "associated" if form.associates else "one_piece"

@@ -5,10 +5,16 @@ On CPUs TensorFlow has two sets of kernels. oneDNN's are good in 3D. Eigen's, wh
 for MaxPooling3D's. See docs/benchmarks/convolutions.md.
 """
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
 import tensorflow as tf
 
 from keras_nonlocal.layers.flavour import FlavourMixin
 from keras_nonlocal.ops.positions import dims, product
+
+_in_2d = contextvars.ContextVar("in_2d", default=False)
 
 
 class FrameConvolutionMixin(FlavourMixin):
@@ -41,6 +47,16 @@ class FramePoolingMixin(FlavourMixin):
 def runs_on_eigen():
     """Whether this process computes with Eigen's kernels: on nothing but CPUs, and with oneDNN off."""
     return not _onednn() and all(device.device_type == "CPU" for device in tf.config.get_visible_devices())
+
+
+@contextlib.contextmanager
+def in_2d() -> Iterator[None]:
+    """Has these layers run as 2D kernels while its body traces a graph, for an engine that lacks those of 3D."""
+    token = _in_2d.set(True)
+    try:
+        yield
+    finally:
+        _in_2d.reset(token)
 
 
 def convolve(x, kernel, strides, padding):
@@ -140,7 +156,8 @@ def _lengths(sizes, window, strides, padding):
 
 
 def _takes_2d_kernels(layer, inputs, window):
-    if not runs_on_eigen() or not isinstance(inputs, tf.Tensor) or inputs.shape.rank != 5:
+    wanted = runs_on_eigen() or _in_2d.get()
+    if not wanted or not isinstance(inputs, tf.Tensor) or inputs.shape.rank != 5:
         return False
     sizes = zip(inputs.shape[1:-1], window, strict=True)
     fits = layer.padding == "same" or all(size is None or size >= k for size, k in sizes)
