@@ -1,8 +1,10 @@
-"""Pictures of attention, and the figures that they are drawn into. Nothing else in the package draws by matplotlib.
+"""Pictures of attention, and the figures that they are drawn into: all there is of matplotlib in the package.
 
 `arrows`, `heatmap`, `film` and `overview` draw what keras_nonlocal.attention_maps finds; `save` writes figures.
 """
 
+import functools
+import io
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -238,7 +240,7 @@ def new_figure(columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
     Returns:
       The Figure, and an array of `columns` axes.
     """
-    figure = _figure(size)
+    figure = _figure_class()(figsize=size, dpi=100)
     return figure, figure.subplots(1, columns, squeeze=False)[0]
 
 
@@ -288,11 +290,17 @@ def draw_confusion(counts: np.ndarray, names: Sequence[str], title: str) -> Any:
     return figure
 
 
-def _figure(size):
-    """An empty Figure of `size` inches."""
-    with errors.needs_extra("plot"):
-        from keras_nonlocal.analysis import figures
-    return figures.Figure(figsize=size, dpi=100)
+@functools.cache
+def _figure_class():
+    """A matplotlib Figure that a notebook shows when it ends a cell, as one of pyplot."""
+
+    class Figure(_matplotlib().figure.Figure):
+        def _repr_png_(self):
+            file = io.BytesIO()
+            self.savefig(file, format="png")
+            return file.getvalue()
+
+    return Figure
 
 
 def _matplotlib():
@@ -300,6 +308,7 @@ def _matplotlib():
     with errors.needs_extra("plot"):
         import matplotlib.backends.backend_agg
         import matplotlib.cm
+        import matplotlib.figure
         import matplotlib.lines
         import matplotlib.patches
 
@@ -342,7 +351,7 @@ def _grid(count, shape, bar=False):
     # Room for the title above, one line over each frame, and the colours beside it.
     top, right = 0.45, 0.9 if bar else 0.05
     size = (max(columns * width + right, 4.6), rows * (height + 0.28) + top)
-    figure = _figure(size)
+    figure = _figure_class()(figsize=size, dpi=100)
     axes = figure.subplots(rows, columns, squeeze=False).reshape(-1)
     for axis in axes:
         axis.set_axis_off()
