@@ -12,6 +12,7 @@ import pytest
 from keras_nonlocal.demo import stages
 
 ROOT = pathlib.Path(__file__).parent.parent
+PICTURES = ("curves.png", "attention.png", "attention_heat.png")
 
 
 @pytest.mark.slow
@@ -29,7 +30,7 @@ def test_frames_that_meet_answer_what_others_cannot(tmp_path):
     assert accuracy["c2d"] <= 0.65
     assert accuracy["non_local_c2d"] >= 0.80
     assert "| non-local C2D |" in done.stdout
-    assert all((tmp_path / "seed0" / name).stat().st_size > 10_000 for name in ("curves.png", "attention.png"))
+    assert all((tmp_path / "seed0" / name).stat().st_size > 10_000 for name in PICTURES)
     assert (tmp_path / "same_digit" / "1" / "saved_model.pb").exists()
 
 

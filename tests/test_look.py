@@ -1,6 +1,7 @@
 """Attention of the blocks in any model, as programs ask for it; what kind of attention it is; and pictures of it."""
 
 import dataclasses
+import io
 import pathlib
 import re
 import subprocess
@@ -248,6 +249,8 @@ def test_figures_are_saved_as_pictures_and_films(tmp_path):
     with PIL.Image.open(tmp_path / "one.png") as one, PIL.Image.open(tmp_path / "film.gif") as film:
         assert film.n_frames == 4 and film.info["duration"] == 250 and film.size == one.size
         expected = np.asarray(one.convert("RGB")).astype(float)
+    with PIL.Image.open(io.BytesIO(figures[0]._repr_png_())) as shown:  # by a notebook
+        np.testing.assert_array_equal(np.asarray(shown.convert("RGB"))[: one.height, : one.width], expected)
     video = cv2.VideoCapture(str(tmp_path / "film.mp4"))
     read = [video.read()[1] for _ in range(4)]
     assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(4) and not video.read()[0]

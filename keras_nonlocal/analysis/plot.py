@@ -3,6 +3,8 @@
 `arrows`, `heatmap`, `film` and `overview` draw what keras_nonlocal.attention_maps finds; `save` writes figures.
 """
 
+import functools
+import io
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -12,7 +14,7 @@ import numpy as np
 
 from keras_nonlocal import errors, files
 from keras_nonlocal.analysis import attention_numbers
-from keras_nonlocal.analysis.attention_maps import AttentionMap, BlockAttention, Cell
+from keras_nonlocal.analysis.attention_maps import BlockAttention
 
 # Of weights that may have either sign: above and below 0, the ends of matplotlib's RdBu.
 ABOVE, BELOW = "#b2182b", "#2166ac"
@@ -238,7 +240,7 @@ def new_figure(columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
     Returns:
       The Figure, and an array of `columns` axes.
     """
-    figure = _matplotlib().figure.Figure(figsize=size)
+    figure = _figure_class()(figsize=size, dpi=100)
     return figure, figure.subplots(1, columns, squeeze=False)[0]
 
 
@@ -248,46 +250,6 @@ def pixels(figure: Any) -> np.ndarray:
     canvas.draw()
     drawn = np.asarray(canvas.buffer_rgba())[..., :3]
     return np.ascontiguousarray(drawn[: drawn.shape[0] // 2 * 2, : drawn.shape[1] // 2 * 2])
-
-
-def draw_attention(frames: np.ndarray, attention: AttentionMap, query: Cell, count: int = 20) -> Any:
-    """Draws what a query attends to: a heat map over the frames, and as in the paper's Fig. 3 arrows to its keys.
-
-    The frames stand side by side, each with its share of the query's attention. The query is a red dot, red arrows go
-    from it to the strongest keys, and the more orange a cell the more of the attention it has.
-
-    Args:
-      frames: (T, H, W, 3) uint8, one frame for each step of the block's time axis.
-      attention: an AttentionMap whose keys have the same steps.
-      query: (t, y, x) on the query grid.
-      count: how many arrows. Default 20, as the paper.
-
-    Returns:
-      A matplotlib Figure.
-
-    Example:
-
-    >>> from keras_nonlocal.analysis import attention_maps, plot
-    >>> uniform = attention_maps.AttentionMap(np.full([2 * 4 * 4, 2 * 2 * 2], 1 / 8), (2, 4, 4), (2, 2, 2))
-    >>> figure = plot.draw_attention(np.zeros([2, 40, 40, 3], "uint8"), uniform, query=(1, 3, 0))
-    >>> [axis.get_title() for axis in figure.axes]
-    ['t = 0: 50 % of the attention', 't = 1: 50 % of the attention']
-    """
-    steps, height, width, _ = frames.shape
-    figure, axes = new_figure(steps, (3 * steps, 3.6))
-    heat = np.abs(attention.row(*query))
-    shares = heat.sum(axis=(1, 2)) / max(heat.sum(), np.finfo(float).tiny)
-    for t, (axis, frame, cells) in enumerate(zip(axes, frames, heat, strict=True)):
-        where = dict(extent=(0, width, height, 0), interpolation="nearest")
-        axis.imshow(frame, **where)
-        orange = np.broadcast_to([1.0, 0.55, 0.0], (*cells.shape, 3))
-        alpha = 0.8 * cells / max(heat.max(), np.finfo(float).tiny)
-        axis.imshow(np.dstack([orange, alpha]), **where)
-        axis.set_title(f"t = {t}: {100 * shares[t]:.0f} % of the attention", fontsize=11)
-        axis.set_axis_off()
-    _draw_arrows(figure, axes, attention, query, count, (height, width))
-    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.02, top=0.78, wspace=0.03)
-    return figure
 
 
 def draw_confusion(counts: np.ndarray, names: Sequence[str], title: str) -> Any:
@@ -328,11 +290,17 @@ def draw_confusion(counts: np.ndarray, names: Sequence[str], title: str) -> Any:
     return figure
 
 
-def outline(axis: Any, centre: tuple[int, int], side: int) -> None:
-    """Draws a dashed square, `side` pixels wide around the pixel (y, x), into a frame of `draw_attention`."""
-    corner = [pixel - side // 2 for pixel in reversed(centre)]
-    square = _matplotlib().patches.Rectangle(corner, side, side, fill=False, edgecolor="white", linestyle="--")
-    axis.add_patch(square)
+@functools.cache
+def _figure_class():
+    """A matplotlib Figure that a notebook shows when it ends a cell, as one of pyplot."""
+
+    class Figure(_matplotlib().figure.Figure):
+        def _repr_png_(self):
+            file = io.BytesIO()
+            self.savefig(file, format="png")
+            return file.getvalue()
+
+    return Figure
 
 
 def _matplotlib():
@@ -345,32 +313,6 @@ def _matplotlib():
         import matplotlib.patches
 
     return matplotlib
-
-
-def _draw_arrows(figure, axes, attention, query, count, size):
-    start = _centre(query[1:], attention.query_grid[1:], size)
-    keys = attention.strongest(*query, count)
-    for (t, y, x), weight in keys:
-        strength = (weight / keys[0][1]) ** 0.5  # one strong key must not make the others invisible
-        arrow = _matplotlib().patches.ConnectionPatch(
-            xyA=start,
-            coordsA=axes[query[0]].transData,
-            xyB=_centre((y, x), attention.key_grid[1:], size),
-            coordsB=axes[t].transData,
-            arrowstyle="-|>",
-            mutation_scale=12,
-            color="red",
-            linewidth=0.8 + 2 * strength,
-            alpha=0.1 + 0.9 * strength,
-        )
-        figure.add_artist(arrow)
-    axes[query[0]].plot(*start, "o", color="red", markersize=9)
-
-
-def _centre(cell, grid, size):
-    """The middle of a grid cell in pixels, as (x, y)."""
-    y, x = ((index + 0.5) * pixels / cells for index, cells, pixels in zip(cell, grid, size, strict=True))
-    return x, y
 
 
 def _one(found, example, query):
@@ -409,7 +351,7 @@ def _grid(count, shape, bar=False):
     # Room for the title above, one line over each frame, and the colours beside it.
     top, right = 0.45, 0.9 if bar else 0.05
     size = (max(columns * width + right, 4.6), rows * (height + 0.28) + top)
-    figure = _matplotlib().figure.Figure(figsize=size, dpi=100)
+    figure = _figure_class()(figsize=size, dpi=100)
     axes = figure.subplots(rows, columns, squeeze=False).reshape(-1)
     for axis in axes:
         axis.set_axis_off()

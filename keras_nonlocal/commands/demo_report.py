@@ -14,10 +14,12 @@ FLAGS = flags.FLAGS
 
 
 def main(_):
-    curves, attention = (os.path.join(FLAGS.work_dir, name) for name in ("curves.png", "attention.png"))
+    curves = os.path.join(FLAGS.work_dir, "curves.png")
     table = report.table(FLAGS.work_dir)
     report.draw_curves(FLAGS.work_dir, curves)
-    seen = report.draw_attention(FLAGS.work_dir, attention)
+    seen = report.draw_attention(FLAGS.work_dir, FLAGS.work_dir)
     print(table)
     print(seen)
-    print("pictures:", curves, attention)
+    print(
+        "pictures:", curves, *(os.path.join(FLAGS.work_dir, name) for name in ("attention.png", "attention_heat.png"))
+    )

@@ -1,4 +1,4 @@
-"""Which block and which position the demo's picture of attention shows: by a rule, not by eye.
+"""Which block and which position the demo's pictures of attention show: by a rule, not by eye.
 
 The task is to compare two digits that no frame shows together.
 
@@ -14,8 +14,11 @@ import dataclasses
 
 import numpy as np
 
-from keras_nonlocal.analysis.attention_maps import AttentionMap
+from keras_nonlocal.analysis import attention_numbers
+from keras_nonlocal.analysis.attention_maps import BlockAttention
 from keras_nonlocal.demo import clips
+
+SIDE = 4  # of the points on a digit: closer to each other than the positions of any block
 
 
 @dataclasses.dataclass
@@ -23,47 +26,52 @@ class Look:
     """What the position that the rule chooses attends to.
 
     Args:
-      query: (t, y, x) on the query grid.
+      query: its number, of those asked for.
       digit: the digit that it is on, 0 the early one, 1 the late one.
       elsewhere: the share of its attention in other frames.
-      on_other: the share of its attention on the square of the other digit; a cell counts as far as that covers it.
+      on_other: the share of its attention on the square of the other digit; a key counts as far as that covers it.
       even: what both would be if attention were spread evenly, (elsewhere, on_other).
     """
 
-    query: tuple
+    query: int
     digit: int
     elsewhere: float
     on_other: float
     even: tuple
 
 
-def covered(place, grid, frames):
-    """How much of each cell of a grid the square of a digit covers.
+def points(place):
+    """Points all over the square of a digit, the places to ask a block for.
 
     Args:
       place: (frame of the clip, y, x) of the digit's centre, in pixels.
-      grid: (T, H, W) of the queries or keys.
-      frames: of the clip.
 
     Returns:
-      Shaped as the grid, 0 to 1; 0 in all frames but the digit's.
+      (SIDE * SIDE, 3), (frame, y, x).
     """
-    t, *centre = place
-    parts = []
-    for cells, pixel in zip(grid[1:], centre, strict=True):
-        side = clips.SIZE / cells
-        first = np.arange(cells) * side
+    along = (np.arange(SIDE) + 0.5) * clips.DIGIT / SIDE - clips.DIGIT // 2
+    t, y, x = place
+    return np.array([(t, y + down, x + right) for down in along for right in along])
+
+
+def covered(place, centres, sizes):
+    """How much of each key the square of a digit covers.
+
+    Args:
+      place: (frame of the clip, y, x) of the digit's centre, in pixels.
+      centres: (K, 3) of the keys, (frame, y, x).
+      sizes: of a key, frames and pixels.
+
+    Returns:
+      (K,), 0 to 1; 0 of keys that are not pooled of the digit's frame.
+    """
+    frame, *centre = place
+    result = (np.abs(centres[:, 0] - frame) < sizes[0] / 2).astype(float)
+    for middle, size, pixel in zip(centres[:, 1:].T, sizes[1:], centre, strict=True):
         start = pixel - clips.DIGIT // 2
-        overlap = np.minimum(first + side, start + clips.DIGIT) - np.maximum(first, start)
-        parts.append(np.maximum(overlap, 0) / side)
-    result = np.zeros(grid)
-    result[t * grid[0] // frames] = np.outer(*parts)
+        overlap = np.minimum(middle + size / 2, start + clips.DIGIT) - np.maximum(middle - size / 2, start)
+        result *= np.maximum(overlap, 0) / size
     return result
-
-
-def on_digit(place, grid, frames):
-    """The cells of a grid that are on a digit, boolean: it covers a quarter of them or more, as it does of some."""
-    return covered(place, grid, frames) >= 0.25
 
 
 def choose_block(right_without):
@@ -83,22 +91,23 @@ def choose_clip(looks, candidates):
     return sorted(candidates, key=lambda clip: looks[clip].on_other)[len(candidates) // 2]
 
 
-def look(attention: AttentionMap, digits, frames):
+def look(found: BlockAttention, example, digits):
     """What the position on either digit attends to that has the most of its attention in other frames.
 
     Args:
-      attention: an AttentionMap.
+      found: of attention_maps with top_k=None, of a softmax form; its queries are the points of the early digit, then
+        those of the late one.
+      example: which of its examples.
       digits: (frame of the clip, y, x) of the early digit and of the late one.
-      frames: of the clip.
 
     Returns:
       A Look.
     """
-    shares = attention.share_of_other_frames()
-    queries = [on_digit(place, attention.query_grid, frames) for place in digits]
-    candidates = np.where(np.logical_or(*queries), shares, -1)
-    query = tuple(int(i) for i in np.unravel_index(np.argmax(candidates), candidates.shape))
-    digit = int(queries[1][query])
-    other = covered(digits[1 - digit], attention.key_grid, frames)
-    even = (1 - 1 / attention.key_grid[0], float(other.mean()))
-    return Look(query, digit, float(shares[query]), float(attention.share(other)[query]), even)
+    elsewhere = ~attention_numbers.in_same_frame(found)[example]  # (Q, K)
+    shares = (found.weights[example] * elsewhere).sum(axis=-1)
+    query = int(np.argmax(shares))
+    digit = query // (SIDE * SIDE)
+    other = covered(digits[1 - digit], found.positions[example, query], found.key_size)
+    on_other = float((found.weights[example, query] * other).sum())
+    even = (float(elsewhere[query].mean()), float(other.mean()))
+    return Look(query, digit, float(shares[query]), on_other, even)

@@ -1,13 +1,14 @@
 """The demo's result: a table of the models, their learning curves, and where the non-local one looks."""
 
 import contextlib
+import os
 import pathlib
 
 import numpy as np
 import tensorflow as tf
 
 from keras_nonlocal import errors
-from keras_nonlocal.analysis import attention_maps, plot
+from keras_nonlocal.analysis import attention_maps, blocks, plot
 from keras_nonlocal.data.records import writer
 from keras_nonlocal.demo import attention, clips, curves, experiments  # noqa: F401  (registers what it loads)
 from keras_nonlocal.tfm import train
@@ -17,7 +18,7 @@ with errors.needs_extra("demo"):
     from official.core import task_factory
 
 NAMES = {"c2d": "C2D", "non_local_c2d": "non-local C2D"}
-CLIPS = 100  # that the rule of the attention's picture looks at
+CLIPS = 100  # that the rule of the attention's pictures looks at
 
 
 def table(work_dir):
@@ -48,19 +49,19 @@ def draw_curves(work_dir, path):
     figure.savefig(path, dpi=110)
 
 
-def draw_attention(work_dir, path, count=10):
-    """Draws what a position on a digit of a held-out clip attends to in other frames.
+def draw_attention(work_dir, folder, count=10):
+    """Draws what a position on a digit of a held-out clip attends to: attention.png and attention_heat.png.
 
-    Which block, clip and position is the rule of keras_nonlocal.demo.attention, so that the same picture comes out
+    Which block, clip and position is the rule of keras_nonlocal.demo.attention, so that the same pictures come out
     whenever the model is the same.
 
     Args:
       work_dir: folder of the demo, with non_local_c2d/ in it.
-      path: PNG to write.
+      folder: where the pictures go.
       count: how many arrows.
 
     Returns:
-      What the picture shows, in words: the share of attention in other frames and on the other digit, of the position
+      What the pictures show, in words: the share of attention in other frames and on the other digit, of the position
       shown, and on average of those that the rule chooses in all of the clips.
 
     Raises:
@@ -80,37 +81,39 @@ def draw_attention(work_dir, path, count=10):
             f"{work_dir} holds a model that answers no clip of one class twice right, of {len(shown)} clips: train it "
             "for longer before its attention is drawn."
         )
-    frames, backbone = shown.shape[1], model.backbone
     right_without = {}
-    for name in attention_maps.find_blocks(backbone):
-        with _identity(backbone.get_layer(name)):
+    for name, layer in blocks.paths(model.backbone).items():
+        with _identity(layer):
             right_without[name] = is_right().sum()
     block = attention.choose_block(right_without)
-    maps = attention_maps.of_batch(backbone, block, inputs)
-    looks = [attention.look(each, digits, frames) for each, digits in zip(maps, places, strict=True)]
+    queries = [np.concatenate([attention.points(place) for place in digits]) for digits in places]
+    (found,) = attention_maps.attention_maps(model.backbone, inputs, block, queries, top_k=None).values()
+    looks = [attention.look(found, number, digits) for number, digits in enumerate(places)]
     first = attention.choose_clip(looks, candidates)
     seen = looks[first]
-    # A step of the block's time axis is the maximum over several frames, and so is what stands for it here.
-    steps = shown[first].reshape(maps[first].query_grid[0], -1, *shown.shape[2:]).max(axis=1)
-    figure = plot.draw_attention(steps, maps[first], seen.query, count)
-    for t, y, x in places[first]:
-        plot.outline(figure.axes[t * len(steps) // frames], (y, x), clips.DIGIT)
+    pictures = {
+        # An arrow ends in one frame of those that its key is pooled of, in which the digit need not be.
+        "attention.png": plot.arrows(_brightest(shown[first], found.key_size[0]), found, first, seen.query, count),
+        "attention_heat.png": plot.heatmap(shown[first], found, first, seen.query),
+    }
+    for name, figure in pictures.items():
+        plot.save(figure, os.path.join(folder, name))
     on, other = ("early", "late")[seen.digit], ("late", "early")[seen.digit]
-    elsewhere, on_other = _percent(seen.elsewhere), _percent(seen.on_other)
-    figure.suptitle(
-        f"Where the {on} digit (red dot) looks: {elsewhere} of its attention in other frames, {on_other} on the "
-        f"{other} one\nBy rule: the block that the network needs most, {block} (without it {right_without[block]} of "
-        f"{len(shown)} clips right, with it {right.sum()})",
-        fontsize=11,
-    )
-    figure.savefig(path, dpi=110)
     mean = np.mean([(each.elsewhere, each.on_other) for each in looks], axis=0)
+    place = ", ".join(f"{each:g}" for each in found.queries[first, seen.query])
     return (
         f"attention in {block}, without which {right_without[block]} of {len(shown)} clips are answered right and not "
-        f"{right.sum()}: of {seen.query} on the {on} digit {elsewhere} in other frames, {on_other} on "
-        f"the {other} digit; chosen so in {len(looks)} test clips, on average {_percent(mean[0])} and "
-        f"{_percent(mean[1])} (spread evenly {_percent(seen.even[0])} and {_percent(seen.even[1])})"
+        f"{right.sum()}: of ({place}) on the {on} digit {_percent(seen.elsewhere)} in other frames, "
+        f"{_percent(seen.on_other)} on the {other} digit; chosen so in {len(looks)} test clips, on average "
+        f"{_percent(mean[0])} and {_percent(mean[1])} "
+        f"(spread evenly {_percent(seen.even[0])} and {_percent(seen.even[1])})"
     )
+
+
+def _brightest(clip, count):
+    """A clip, (T, H, W, 3), each of whose frames is the brightest of each pixel in the `count` frames of its key."""
+    steps = clip.reshape(-1, count, *clip.shape[1:]).max(axis=1)  # (T / count, H, W, 3)
+    return np.repeat(steps, count, axis=0)
 
 
 @contextlib.contextmanager
