@@ -6,7 +6,9 @@ RUN := $(VENV)/bin/python
 
 FUZZ_CASES ?= 20000
 
-.PHONY: demo demo-video demo-coco test test-io fuzz mutants lint
+SITE ?= build/site
+
+.PHONY: demo demo-video demo-coco test test-io fuzz mutants lint docs
 
 demo: $(VENV)/installed-demo
 	$(RUN) training/demo.py --work_dir=demo_work --seed=$(SEED)
@@ -38,6 +40,11 @@ mutants: $(VENV)/installed-test
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+# The pages and the reference as a site. Nothing is fetched, by the build or by who reads it.
+docs: $(VENV)/installed-docs
+	$(RUN) -m sphinx --quiet --fail-on-warning --keep-going -c docs -d build/docs . $(SITE)
+	@echo "the site: $(abspath $(SITE))/index.html"
 
 # One virtual environment; `make demo` and `make test` add to it what they need.
 $(VENV)/installed-%: setup.cfg pyproject.toml

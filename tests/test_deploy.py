@@ -461,13 +461,6 @@ def test_grpc_by_nginx(proxy):
         np.testing.assert_array_equal(predict([[1, 2, 3]]), [[2, 4, 6]])  # and nobody was hurt
 
 
-def test_the_guides_python_compiles():
-    blocks = re.findall(r"^```python\n(.*?)^```", (DEPLOY / "README.md").read_text(), re.M | re.S)
-    assert len(blocks) == 2
-    for block in blocks:
-        compile(block, "README.md", "exec")
-
-
 def test_links_of_the_guide():
     text = (DEPLOY / "README.md").read_text()
     pages = {"": text, "../README.md": (DEPLOY / "../README.md").read_text()}

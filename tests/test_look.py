@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import pathlib
-import re
 import subprocess
 import sys
 
@@ -349,15 +348,3 @@ def test_the_command_draws_a_saved_model(tmp_path):
     ):
         done = run(*flags)
         assert done.returncode == 1 and message in done.stderr, done.stderr
-
-
-@pytest.mark.slow
-def test_the_guide_s_example_runs(tmp_path, monkeypatch):
-    guide = (pathlib.Path(__file__).parent.parent / "docs" / "explaining.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
-    monkeypatch.chdir(tmp_path)
-    names = {}
-    exec(example, names)  # noqa: S102
-    assert names["block"].weights.shape == (1, 1, 20) and len(names["whole"]) == 3
-    written = {path.name for path in tmp_path.iterdir()}
-    assert written == {"arrows.png", "heatmap.png", "film.mp4", "overview.png"}

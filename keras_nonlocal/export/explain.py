@@ -33,12 +33,11 @@ class Explain(tf.Module):
         edge, and NaN to the first.
 
     Returns:
-      {"queries": (B, Q, R), the centres of the positions that were taken;
-       "positions": (B, Q, K, R), the centres of the keys that have most of the attention, the strongest first; the
-       centre of a pooled key is that of its window; K is top_k, or the number of keys where there are fewer;
-       "weights": (B, Q, K), theirs. By a softmax they are shares of 1; by the other forms they may have any sign and
-       size, and the strongest is the largest without its sign},
-      all float32.
+      A dict of three, all float32. "queries", (B, Q, R), are the centres of the positions that were taken. "positions",
+      (B, Q, K, R), are the centres of the keys that have most of the attention, the strongest first; the centre of a
+      pooled key is that of its window; K is top_k, or the number of keys where there are fewer. "weights", (B, Q, K),
+      are theirs: by a softmax shares of 1; by the other forms of any sign and size, and the strongest is the largest
+      without its sign.
 
     Raises:
       ValueError: if there is no such block, or it is not known where in the input its positions are.
