@@ -49,7 +49,8 @@ def test_every_page_with_python_is_run_here():
     found = {pages.name(page) for page in pages.PAGES if pages.blocks(page, "python")}
     run_here = {"docs/" + name for name in ("distributed.md", "explaining.md", "fine_tuning.md", "inserting.md",
                 "mathematics.md", "migration.md", "quickstart.md", "weights.md")} | {"README.md"}  # fmt: skip
-    assert found == run_here | {"saved_models/README.md", "saved_models/deploy/README.md"}
+    run_elsewhere = {"docs/conversion.md"}  # tests/test_conversion.py
+    assert found == run_here | run_elsewhere | {"saved_models/README.md", "saved_models/deploy/README.md"}
 
 
 def test_readme(folder):
