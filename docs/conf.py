@@ -45,7 +45,7 @@ myst_heading_anchors = 4  # GitHub's anchors
 nb_execution_mode = "cache"  # a notebook is run when it has changed
 nb_execution_cache_path = str(HERE.parent / "build" / "notebooks")
 nb_execution_raise_on_error = True
-nb_execution_timeout = 300
+nb_execution_timeout = 900  # seconds for a cell, on a busy machine too
 
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
