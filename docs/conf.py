@@ -47,6 +47,7 @@ nb_execution_cache_path = str(HERE.parent / "build" / "notebooks")
 nb_execution_raise_on_error = True
 nb_execution_timeout = 900  # seconds for a cell, on a busy machine too
 
+python_maximum_signature_line_length = 110  # of a longer one each argument has a line
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False  # Keras' own
