@@ -4,7 +4,16 @@ import pathlib
 import re
 
 ROOT = pathlib.Path(__file__).parent.parent
-ROOMS = (".", "docs", "docs/benchmarks", "training", "saved_models", "saved_models/deploy", "benchmarks")
+ROOMS = (
+    ".",
+    "docs",
+    "docs/benchmarks",
+    "docs/examples",
+    "training",
+    "saved_models",
+    "saved_models/deploy",
+    "benchmarks",
+)
 PAGES = sorted(path for room in ROOMS for path in (ROOT / room).glob("*.md"))
 PAGES.remove(ROOT / "docs" / "contents.md")
 
