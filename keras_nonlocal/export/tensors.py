@@ -45,14 +45,16 @@ class Inputs:
         return tf.nest.map_structure(lambda name: tf.cast(named[name], self.dtypes[name]), self.structure)
 
     def checked(self, named: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The same tensors, which exist only if all have the shapes of `specs` and none is empty.
+        """The same tensors, which exist only if all have the shapes of `specs` and none is empty or too large.
 
         TensorFlow Serving does not look, and some kernels end the whole process.
         """
+        example = self.example()
         named = {name: tf.ensure_shape(named[name], spec.shape) for name, spec in self.specs.items()}
         with contextlib.ExitStack() as stack:
             for name, value in named.items():
                 stack.enter_context(guards.not_empty(name, value))
+                stack.enter_context(guards.not_too_large(name, value, example[name].nbytes))
             return {name: tf.identity(value) for name, value in named.items()}
 
     def alone(self, named: Mapping[str, tf.Tensor]) -> tf.Tensor:
