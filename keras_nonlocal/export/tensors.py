@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -49,12 +50,12 @@ class Inputs:
 
         TensorFlow Serving does not look, and some kernels end the whole process.
         """
-        example = self.example()
         named = {name: tf.ensure_shape(named[name], spec.shape) for name, spec in self.specs.items()}
         with contextlib.ExitStack() as stack:
             for name, value in named.items():
                 stack.enter_context(guards.not_empty(name, value))
-                stack.enter_context(guards.not_too_large(name, value, example[name].nbytes))
+                least = math.prod(_example_shape(self.specs[name])) * value.dtype.size
+                stack.enter_context(guards.not_too_large(name, value, least))
             return {name: tf.identity(value) for name, value in named.items()}
 
     def alone(self, named: Mapping[str, tf.Tensor]) -> tf.Tensor:
@@ -169,9 +170,13 @@ def _identifier(name):
     return f"_{name}" if name[:1].isdigit() else name
 
 
-def _example(spec, seed):
+def _example_shape(spec):
     sizes = spec.shape.as_list()
-    shape = [size if size is not None else OPEN_SIZE if axis else examples.ROWS for axis, size in enumerate(sizes)]
+    return [size if size is not None else OPEN_SIZE if axis else examples.ROWS for axis, size in enumerate(sizes)]
+
+
+def _example(spec, seed):
+    shape = _example_shape(spec)
     if spec.dtype.is_floating:
         return tf.random.stateless_uniform(shape, seed, dtype=spec.dtype).numpy()
     if spec.dtype == tf.bool:  # of a mask: all is valid
