@@ -107,14 +107,14 @@ def of_protocol(case, server, protocol: str) -> tuple[Callable, list[Request], l
 
     Args:
       case: a serving_cases.Case.
-      server: with `rest_url` and `grpc_address`.
+      server: with `rest_url` and `grpc_url`.
       protocol: "rest" or "grpc".
     """
     if protocol == "rest":
         connect = functools.partial(RestClient, server.rest_url, serving_cases.MODEL)
         good, bad = serving_cases.rest_good(case), serving_cases.rest_bad(case)
     else:
-        connect = functools.partial(GrpcClient, server.grpc_address)
+        connect = functools.partial(GrpcClient, server.grpc_url.removeprefix("grpc://"))
         good, bad = serving_cases.grpc_good(case), serving_cases.grpc_bad(case)
     good = [Request(body, answer) for body, answer in zip(good, case.answers, strict=True)]
     return connect, good, [Request(body, None) for body in bad]

@@ -24,11 +24,11 @@ class Server:
     Attributes:
       name: which one it is, with its version.
       rest_url: "http://host:port".
-      grpc_address: "host:port".
+      grpc_url: "grpc://host:port".
     """
 
-    def __init__(self, name, process, rest_url, grpc_address):
-        self.name, self.rest_url, self.grpc_address = name, rest_url, grpc_address
+    def __init__(self, name, process, rest_url, grpc_url):
+        self.name, self.rest_url, self.grpc_url = name, rest_url, grpc_url
         self._process = process
 
     def has_ended(self) -> bool:
@@ -91,7 +91,7 @@ def _tensorflow_serving(path, base, name, batching):
     version = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout.split("\n")[0]
     with _running(command, subprocess.DEVNULL) as process:
         name = f"{version}{', batching' if batching else ''}"
-        yield Server(name, process, f"http://127.0.0.1:{rest_port}", f"127.0.0.1:{port}")
+        yield Server(name, process, f"http://127.0.0.1:{rest_port}", f"grpc://127.0.0.1:{port}")
 
 
 @contextlib.contextmanager

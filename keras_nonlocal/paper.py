@@ -10,6 +10,9 @@ and the official code has no such model. We put them after every fourth block of
 
 import dataclasses
 
+# What the official code's networks are given, for every channel: a pixel of 0 to 255, less the first, by the second.
+PIXEL_MEAN, PIXEL_STD = 114.75, 57.375
+
 
 @dataclasses.dataclass(frozen=True)
 class Network:

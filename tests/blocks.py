@@ -5,6 +5,7 @@ import types
 import keras
 import numpy as np
 import oracle
+import pytest
 import tensorflow as tf
 import tf_keras
 
@@ -15,6 +16,8 @@ FLAVOURS = {
     "keras": types.SimpleNamespace(name="keras", keras=keras, layers=keras_layers),
     "tf_keras": types.SimpleNamespace(name="tf_keras", keras=tf_keras, layers=keras_nonlocal.tfm.layers),
 }
+# What both do alike, by code that they share, is tested with one of them in the default run.
+ONE_FLAVOUR = ("keras", pytest.param("tf_keras", marks=pytest.mark.slow))
 FORMS = ("gaussian", "embedded_gaussian", "dot_product", "unembedded_dot_product", "concatenation")
 POSITIONS = {1: (7,), 2: (5, 4), 3: (4, 3, 5)}  # odd sizes, whose last position pooling drops
 CHANNELS = 6

@@ -190,8 +190,9 @@ def test_a_convolution_end_to_end(tmp_path):
     [
         (["limits.py", "--mib=4", "--queries=256", "--modes=forward", "--rounds=1"], r"\*\*4 MiB, 256 queries\*\*"),
         (["precision.py"], r"\| concatenation \| 4.0 \| bfloat16 \| \de-0\d \|"),
+        (["padded.py", "--rounds=1"], r"\| padded, with its sizes \| \S+ \| \d\.\de-0[67] \|"),
     ],
-    ids=["limits", "precision"],
+    ids=["limits", "precision", "padded"],
 )
 def test_other_reports_end_to_end(tmp_path, command, row):
     out = tmp_path / "report.md"

@@ -78,6 +78,10 @@ class Classifier(tf.Module):
         clips = tf.reshape(images, tf.concat([batch, frames, size], 0))
         return self._classify(tf.ensure_shape(clips, [None, None, None, None, 3]))
 
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.string, name="encoded")])
+    def frame_list(self, encoded):
+        return self._classify(tf.map_fn(tf.io.decode_jpeg, encoded[0], fn_output_signature=tf.uint8)[tf.newaxis])
+
     @tf.function(input_signature=[tf.TensorSpec([None, 3], name="x")])
     def only(self, x):
         return {"y": 2 * x}
@@ -118,7 +122,7 @@ class Classifier(tf.Module):
 def base(tmp_path_factory):
     """A published model."""
     module = Classifier()
-    names = ["open_size", "tf_example", "only", "echo", "mixed", "explain", "images", "encoded"]
+    names = ["open_size", "tf_example", "frame_list", "only", "echo", "mixed", "explain", "images", "encoded"]
     signatures = {"serving_default": module.fixed} | {name: getattr(module, name) for name in names}
     base = tmp_path_factory.mktemp("saved_models") / "clips"
     publish.publish(lambda path: tf.saved_model.save(module, path, signatures=signatures), base)
@@ -132,7 +136,7 @@ def local(base):
 
 
 def target(local, protocol):
-    return f"grpc://{local.grpc_address}" if protocol == "grpc" else local.rest_url
+    return local.grpc_url if protocol == "grpc" else local.rest_url
 
 
 @pytest.fixture(scope="module", params=["grpc", "rest"])
@@ -260,7 +264,9 @@ class TestPredict:
     def test_signature(self, client, local):
         with Client(local.rest_url, "clips") as rest:
             assert client.signature("tf_example") == rest.signature("tf_example", version=1)
-        with pytest.raises(UserError, match="no signature 'nope'; it has echo, encoded, explain, images, mixed, only"):
+        with pytest.raises(
+            UserError, match="no signature 'nope'; it has echo, encoded, explain, frame_list, images, mixed, only"
+        ):
             client.signature("nope")
 
     def test_states(self, client):
@@ -341,6 +347,12 @@ class TestErrors:
     def test_targets(self, wrong):
         with pytest.raises(UserError, match=re.escape(f"Received: target={wrong!r}")):
             Client(wrong, "clips")
+
+    @pytest.mark.parametrize("scheme, port", [("grpc", 8500), ("grpcs", 443)])
+    def test_a_target_without_a_port(self, scheme, port):
+        with Client(f"{scheme}://nowhere.invalid", "clips", timeout=20, retries=0) as client:
+            with pytest.raises(UserError, match=f"nowhere.invalid:{port}"):
+                client.states()
 
     def test_arguments(self, tmp_path):
         for options, words in (
@@ -684,9 +696,9 @@ class TestFiles:
 
 
 class TestCompare:
-    @pytest.mark.parametrize("signature", ["serving_default", "tf_example"])
+    @pytest.mark.parametrize("signature", ["serving_default", "tf_example", "frame_list"])
     def test_a_video(self, local, video, signature):
-        with compare.BothProtocols(local.grpc_address, local.rest_url, "clips") as both:
+        with compare.BothProtocols(local.grpc_url, local.rest_url, "clips") as both:
             inputs = classification.request(video, both.signature(signature))
             found = both.predict(inputs, signature).map(classification.from_outputs)
         np.testing.assert_array_equal(found.rest, found.grpc)
@@ -724,7 +736,7 @@ class TestCompare:
 
 
 def test_the_script_prints_both_predictions(local, video):
-    addresses = [f"--server={local.grpc_address}", f"--rest={local.rest_url}"]
+    addresses = [f"--server={local.grpc_url}", f"--rest={local.rest_url}"]
     command = [
         sys.executable,
         "saved_models/client.py",
@@ -743,7 +755,7 @@ def test_the_script_prints_both_predictions(local, video):
 
 @pytest.mark.slow
 def test_the_script_explains(local, video, tmp_path):
-    flags = [f"--server={local.grpc_address}", f"--rest={local.rest_url}", f"--out={tmp_path / 'drawn.png'}"]
+    flags = [f"--server={local.grpc_url}", f"--rest={local.rest_url}", f"--out={tmp_path / 'drawn.png'}"]
     flags += [f"--video={video}", "--model_name=clips", "--top=1", "--explain=0,4.5,4.5", "--explain=2,8,8"]
     command = [sys.executable, "saved_models/client.py", *flags]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)

@@ -362,7 +362,7 @@ def proxy(server, tmp_path_factory):
         "/dev/stdout": str(folder / "access.log"),
         "/dev/stderr": str(folder / "error.log"),
         f"model_server:{REST_PORT}": server.rest_url.removeprefix("http://"),
-        f"model_server:{GRPC_PORT}": server.grpc_address,
+        f"model_server:{GRPC_PORT}": server.grpc_url.removeprefix("grpc://"),
         "listen 8443": f"listen 127.0.0.1:{port}",
         "client_max_body_size 64m": "client_max_body_size 1m",
         "http {\n": "http {\n" + "".join(

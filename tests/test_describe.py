@@ -12,7 +12,7 @@ import tiny_exports
 
 from keras_nonlocal import export
 from keras_nonlocal.errors import UserError
-from keras_nonlocal.export import describe, verify
+from keras_nonlocal.export import describe, golden, guards, verify
 from keras_nonlocal.serving.local.server import LocalServer
 
 
@@ -103,7 +103,7 @@ def requests(text):
 def test_its_requests_are_answered(kind, request):
     base = request.getfixturevalue(kind)
     with LocalServer(base, base.name) as server:
-        text = describe.describe(base, server.rest_url, server.grpc_address)
+        text = describe.describe(base, server.rest_url, server.grpc_url)
         for shell, python in requests(text).values():
             # The line as it is, but for what curl says of itself.
             line = f"curl() {{ command curl -s -w '\\n%{{http_code}}' \"$@\"; }}\n{shell}"
@@ -121,6 +121,28 @@ def test_its_requests_are_answered(kind, request):
                 np.testing.assert_allclose(answer[alias], value, rtol=1e-5, atol=1e-6)
             if kind == "verified":
                 np.testing.assert_allclose(outputs["scores"], names["outputs"]["scores"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+def test_a_golden_request_too_large_for_curl_becomes_one_row_of_its_size(tmp_path, monkeypatch):
+    """Short inputs as they are: sizes of zero would be refused."""
+    monkeypatch.setattr(golden, "MAX_JSON_BYTES", 0)
+
+    @tf.function
+    def serve(frames, sizes):
+        with guards.only_if("`sizes`", (sizes >= 1, "must be at least 1; they are", sizes)):
+            return {"pixels": tf.size(frames) * tf.identity(sizes), "sum": tf.reduce_sum(frames, [1, 2])}
+
+    specs = {"frames": tf.TensorSpec([None, None, 3]), "sizes": tf.TensorSpec([None], tf.int32)}
+    example = {"frames": np.ones([2, 30, 3], "float32"), "sizes": np.int32([5, 7])}
+    signatures = {"serving_default": export.Signature(serve, specs, example)}
+    base = tmp_path / "padded"
+    export.write(signatures, tf.Module(), base / "1", export.Options(verify=False))
+    golden.save(base / "1", tiny_exports.golden(signatures))
+    with LocalServer(base, "padded") as server:
+        ((shell, _),) = requests(describe.describe(base, server.rest_url, server.grpc_url)).values()
+        done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {"outputs": {"pixels": [450], "sum": [0.0]}}
 
 
 def test_an_export_of_keras_is_described(tmp_path):

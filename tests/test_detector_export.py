@@ -307,15 +307,18 @@ def test_a_refused_photo_costs_nothing(known, data):
     assert peak_growth(ask) < 50e6
 
 
-def test_a_request_holds_so_many_images(monkeypatch):
-    monkeypatch.setattr(detection, "MAX_REQUEST_PIXELS", 2 * SIZE * SIZE + 1)
+@pytest.mark.parametrize(("images", "most"), [(3, 3), (1, 2)], ids=["three", "as many as it is verified by"])
+def test_a_request_holds_so_many_images(monkeypatch, images, most):
+    monkeypatch.setattr(detection, "MAX_REQUEST_PIXELS", images * SIZE * SIZE + 1)
     module = detection.DetectionModule(known_params(), Known())
     for signature in module.signatures().values():
         serve, ((alias, one),) = signature.concrete(), signature.example.items()
         one = tf.constant(one)[:1]
-        assert serve(**{alias: tf.repeat(one, 2, 0)})["boxes"].shape == (2, 3, 4)
-        with pytest.raises(tf.errors.InvalidArgumentError, match=rf"`{alias}` may hold at most 2 images.*\[3\]"):
-            serve(**{alias: tf.repeat(one, 3, 0)})
+        assert serve(**{alias: tf.repeat(one, most, 0)})["boxes"].shape == (most, 3, 4)
+        with pytest.raises(
+            tf.errors.InvalidArgumentError, match=rf"`{alias}` may hold at most {most} images.*\[{most + 1}\]"
+        ):
+            serve(**{alias: tf.repeat(one, most + 1, 0)})
         with pytest.raises(tf.errors.InvalidArgumentError, match=f"`{alias}` holds no image: send one or more"):
             serve(**{alias: one[:0]})
 
@@ -533,6 +536,11 @@ def warmup_request(record):
     return prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
 
 
+def test_a_detector_is_not_made_portable(tmp_path):
+    with pytest.raises(UserError, match="of the task MaskRCNNTask cannot be made portable.*leave out --portable"):
+        export.export(known_params(), "checkpoint", tmp_path / "saved", portable=True)
+
+
 # The client.
 
 
@@ -554,7 +562,7 @@ def photo(tmp_path):
 
 @pytest.fixture(params=["grpc", "rest"])
 def client(local, request):
-    target = f"grpc://{local.grpc_address}" if request.param == "grpc" else local.rest_url
+    target = local.grpc_url if request.param == "grpc" else local.rest_url
     with Client(target, "known") as made:
         yield made
 
@@ -562,7 +570,7 @@ def client(local, request):
 class TestClient:
     @pytest.mark.parametrize("signature", ["encoded", "serving_default"])
     def test_both_protocols_find_the_same(self, local, photo, signature):
-        with compare.BothProtocols(local.grpc_address, local.rest_url, "known") as both:
+        with compare.BothProtocols(local.grpc_url, local.rest_url, "known") as both:
             inputs = detections.request(photo, both.signature(signature))
             found = both.predict(inputs, signature).map(detections.from_outputs)
             fewer = both.grpc.detect(photo, 0.6, signature)
@@ -639,7 +647,7 @@ def test_a_picture_has_boxes_masks_and_skeletons():
 
 
 def test_the_script_prints_and_draws(local, photo, tmp_path):
-    addresses = [f"--server={local.grpc_address}", f"--rest={local.rest_url}"]
+    addresses = [f"--server={local.grpc_url}", f"--rest={local.rest_url}"]
     flags = [f"--image={photo}", "--model_name=known", f"--out={tmp_path / 'drawn.png'}", *addresses]
     command = [sys.executable, "saved_models/client.py", *flags]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)

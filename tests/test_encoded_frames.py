@@ -16,7 +16,8 @@ from official.vision.ops import preprocess_ops_3d
 from keras_nonlocal import export as exporter
 from keras_nonlocal.data.video import frame_limits
 from keras_nonlocal.demo import experiments  # noqa: F401  (registers them)
-from keras_nonlocal.tfm.export import signatures, video_classification
+from keras_nonlocal.export import guards
+from keras_nonlocal.tfm.export import video_classification
 from keras_nonlocal.tfm.inputs import images, pixels
 from keras_nonlocal.tfm.inputs import parser as clip_parser
 
@@ -152,12 +153,16 @@ def test_only_the_frames_of_the_clip_are_decoded(params, module):
         module.serve_tf_example(tf.constant([sequence()]))
 
 
-def test_short_videos_cannot_ask_for_any_amount_of_memory(params, module, monkeypatch):
-    monkeypatch.setattr(signatures, "MAX_REQUEST_BYTES", 2 * math.prod(params.task.validation_data.feature_shape))
+@pytest.mark.parametrize(("clips", "most"), [(3, 3), (1, 2)], ids=["three", "as many as it is verified by"])
+def test_no_request_can_ask_for_any_amount_of_memory(params, module, monkeypatch, clips, most):
+    shape = params.task.validation_data.feature_shape
+    monkeypatch.setattr(guards, "MAX_REQUEST_BYTES", clips * math.prod(shape))
     module = video_classification.VideoClassificationModule(params, module.model)
-    assert module.serve_tf_example(tf.constant([sequence(jpeg(4, 4))] * 2))["logits"].shape == (2, 2)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"`examples` may hold at most 2 videos.*\[3\]"):
-        module.serve_tf_example(tf.constant([sequence(jpeg(4, 4))] * 3))
+    assert module.serve_tf_example(tf.constant([sequence(jpeg(4, 4))] * most))["logits"].shape == (most, 2)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=rf"`examples` may hold at most {most} videos"):
+        module.serve_tf_example(tf.constant([sequence(jpeg(4, 4))] * (most + 1)))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=rf"`frames` may hold at most {most} clips"):
+        module.serve(np.zeros([most + 1, *shape], np.uint8))
 
 
 def test_a_list_of_frames_is_the_same_video_as_a_record(module):

@@ -13,17 +13,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+from blocks import ONE_FLAVOUR
 from saved_graphs import check_plain, graph_of, serve_v1
 
 import keras_nonlocal
 from keras_nonlocal import export
 from keras_nonlocal.errors import UserError
-from keras_nonlocal.export import explain, tensors
+from keras_nonlocal.export import explain, guards, tensors
 from keras_nonlocal.export.loading import load_model
+from keras_nonlocal.export.model import signatures_of
 from keras_nonlocal.tfm import layers as tfm_layers
 
 FLAVOURS = {"keras": (keras, keras_nonlocal), "tf_keras": (tf_keras, tfm_layers)}
 both = pytest.mark.parametrize("flavour", FLAVOURS)
+one = pytest.mark.parametrize("flavour", ONE_FLAVOUR)
 
 
 def filled(model, seed=0):
@@ -96,13 +99,19 @@ CASES = {
 }
 
 
+def is_of_norm(operation):
+    return operation.startswith("FusedBatchNorm") or operation == "Rsqrt"
+
+
 @both
 @pytest.mark.parametrize("case", CASES)
 def test_the_server_answers_as_keras_does(flavour, case, tmp_path):
     make, given, served, names = CASES[case]
     model = make(flavour)
     path = export.export_model(model, tmp_path / "saved")
-    check_plain(path)
+    count = check_plain(path)
+    assert any(is_of_norm(op) for op in count) == (case == "of_class"), "those of models that are graphs are folded"
+    assert ("explain" in graph_of(path).signature_def) == (case in ("one", "of_class")), "of one input"
     expected = model(tf.nest.map_structure(tf.constant, given), training=False)
     expected = tensors.outputs_of(model, expected)
     assert set(expected) == names
@@ -153,7 +162,7 @@ def test_sizes_that_are_open_stay_open_and_others_are_held(tmp_path):
     assert done.stdout.splitlines() == [*refused, "(2, 2)"]
 
 
-@both
+@one
 def test_a_model_of_one_input_explains_its_block(flavour, tmp_path):
     model = network(flavour)
     path = export.export_model(model, tmp_path / "saved", fold_norms=False, explain_top_k=4)
@@ -165,21 +174,16 @@ def test_a_model_of_one_input_explains_its_block(flavour, tmp_path):
     for name, value in explain.Explain(model, "block", 4)(MAPS, queries).items():
         np.testing.assert_allclose(answer[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
     assert "`maps` holds nothing" in str(refused)
-    without = graph_of(export.export_model(model, tmp_path / "saved", fold_norms=False, explain=False))
-    assert "explain" not in without.signature_def
-    assert "explain" not in graph_of(export.export_model(several(flavour), tmp_path / "several")).signature_def
 
 
-@both
-def test_norms_are_folded_on_request_only_and_random_is_never_served(flavour, tmp_path):
-    model = network(flavour)
-    folded = check_plain(export.export_model(model, tmp_path / "folded"))
-    kept = check_plain(export.export_model(model, tmp_path / "kept", fold_norms=False))
-    assert not {op for op in folded if op.startswith("FusedBatchNorm") or op == "Rsqrt"}
-    assert {op for op in kept if op.startswith("FusedBatchNorm") or op == "Rsqrt"}
+@one
+def test_what_is_left_out_is_left_out(flavour, tmp_path):
+    path = export.export_model(network(flavour), tmp_path / "kept", fold_norms=False, explain=False)
+    assert {op for op in check_plain(path) if is_of_norm(op)}
+    assert "explain" not in graph_of(path).signature_def
 
 
-@both
+@one
 def test_answers_that_are_no_numbers_are_refused_on_request(flavour, tmp_path):
     k, _ = FLAVOURS[flavour]
     inputs = k.Input((2,), name="x")
@@ -195,13 +199,33 @@ def test_answers_that_are_no_numbers_are_refused_on_request(flavour, tmp_path):
     assert all("the answer is not finite: `output_0` holds NaN or infinity" in str(error) for error in refused)
 
 
-@pytest.mark.parametrize("kind", ["keras.keras", "keras.h5", "tf_keras.keras", "tf_keras.h5", "tf_keras"])
-def test_saved_models_are_loaded_and_exported(kind, tmp_path):
+def saved_and_loaded(kind, folder):
+    """(a model, what is loaded of its file)."""
     flavour, _, suffix = kind.partition(".")
+    path = folder / (f"model.{suffix}" if suffix else "model")
     model = network(flavour)
-    model.save(tmp_path / f"model.{suffix}" if suffix else tmp_path / "model")
-    loaded = load_model(tmp_path / (f"model.{suffix}" if suffix else "model"))
+    model.save(path)
+    loaded = load_model(path)
     assert isinstance(loaded, FLAVOURS[flavour][0].Model)
+    return model, loaded
+
+
+@pytest.mark.parametrize("kind", ["keras.keras", "keras.h5", "tf_keras.keras", "tf_keras.h5", "tf_keras"])
+def test_saved_models_are_loaded(kind, tmp_path):
+    model, loaded = saved_and_loaded(kind, tmp_path)
+    np.testing.assert_allclose(loaded(MAPS, training=False), model(MAPS, training=False), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "keras.keras",
+        "tf_keras.keras",
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("keras.h5", "tf_keras.h5", "tf_keras")),
+    ],
+)
+def test_loaded_models_are_exported(kind, tmp_path):
+    model, loaded = saved_and_loaded(kind, tmp_path)
     (answer,) = serve_v1(export.export_model(loaded, tmp_path / "saved"), [("serving_default", {"maps": MAPS})])
     np.testing.assert_allclose(answer["output_0"], model(MAPS, training=False), rtol=1e-4, atol=1e-5)
 
@@ -255,6 +279,18 @@ def test_what_is_no_model_says_so(tmp_path):
         export.export_model(keras.Sequential([keras.layers.Dense(1)]), tmp_path / "unbuilt")
     with pytest.raises(TypeError, match="must be a model of keras or tf_keras"):
         export.export_model("model.keras", tmp_path / "text")
+
+
+def test_a_request_that_is_too_large_is_refused(monkeypatch):
+    """But the two rows that an export is verified by are taken in any case."""
+    monkeypatch.setattr(guards, "MAX_REQUEST_BYTES", 1)
+    signatures, _ = signatures_of(network("keras"), fold_norms=False)
+    serve = signatures["serving_default"].function
+    assert serve(maps=MAPS)["output_0"].shape == (2, 2)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="`maps` is too large: .* at most 1,536 bytes.* it has.*2304"
+    ):
+        serve(maps=np.concatenate([MAPS, MAPS[:1]]))
 
 
 def test_an_example_fits_what_the_function_takes():

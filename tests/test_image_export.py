@@ -6,13 +6,15 @@ import tensorflow as tf
 import tf_keras
 from hostile_images import jpeg, peak_growth, png, resized, resized_png, with_scans
 from official.core import task_factory
+from official.modeling import hyperparams
 from official.vision.dataloaders import classification_input
 from saved_graphs import check_plain, serve_v1
 from served_models import CLASSES, IMAGE, image_params, module_of
 
 from keras_nonlocal import export as exporter
+from keras_nonlocal.errors import UserError
+from keras_nonlocal.export import guards
 from keras_nonlocal.tfm import export
-from keras_nonlocal.tfm.export import signatures
 
 
 @pytest.fixture(scope="module")
@@ -149,11 +151,17 @@ def test_requests_of_nothing_or_too_much_are_refused(served, monkeypatch):
     ):
         with pytest.raises(tf.errors.InvalidArgumentError, match="`.*` holds nothing: every size must be at least 1"):
             serve(empty)
-    monkeypatch.setattr(signatures, "MAX_REQUEST_BYTES", 2 * 4 * np.prod(IMAGE))
+    # The two that an export is verified by are taken in any case.
+    monkeypatch.setattr(guards, "MAX_REQUEST_BYTES", 1)
     module = export.image_classification.ImageClassificationModule(module.params, network)
     assert module.serve_encoded(tf.constant([jpeg(9, 9)] * 2))["logits"].shape == (2, CLASSES)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"`encoded` may hold at most 2 images.*\[3\]"):
-        module.serve_encoded(tf.constant([jpeg(9, 9)] * 3))
+    for name, serve, sent in (
+        ("encoded", module.serve_encoded, tf.constant([jpeg(9, 9)] * 3)),
+        ("images", module.serve, np.zeros([3, *IMAGE], np.uint8)),
+        ("images", module.serve_features, np.zeros([3, *IMAGE], np.uint8)),
+    ):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=rf"`{name}` may hold at most 2 images.*\[?3\]?"):
+            serve(sent)
 
 
 def test_a_refused_image_costs_nothing(served):
@@ -166,6 +174,12 @@ def test_a_refused_image_costs_nothing(served):
                 module.serve_encoded(tf.constant([data]))
 
     assert peak_growth(ask) < 50e6
+
+
+def test_a_run_of_another_experiment_is_one_sentence(tmp_path):
+    hyperparams.save_params_dict_to_yaml(image_params(), str(tmp_path / "params.yaml"))
+    with pytest.raises(UserError, match="params.yaml is not of --experiment=resnet_imagenet .*'non_local_resnet'"):
+        export.load_run("resnet_imagenet", str(tmp_path))
 
 
 @pytest.mark.slow

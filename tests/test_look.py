@@ -343,7 +343,7 @@ def test_the_command_draws_a_saved_model(tmp_path):
     for flags, message in (
         ([], "give one video"),
         (["clip.mp4"], "give one of --model"),
-        (["clip.mp4", "--server=127.0.0.1:1"], "--model_name"),
+        (["clip.mp4", "--server=grpc://127.0.0.1:1"], "--model_name"),
         (["clip.mp4", "--model=model.keras", "--query=a"], "--query must be"),
     ):
         done = run(*flags)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from blocks import FLAVOURS, FORMS, make_random, random_model
+from blocks import FLAVOURS, FORMS, ONE_FLAVOUR, make_random, random_model
 
 from keras_nonlocal import models, surgery
 from keras_nonlocal.layers.non_local import EXTENTS
@@ -11,6 +11,7 @@ from keras_nonlocal.tfm import video_classifier
 from keras_nonlocal.tfm.backbones import video_resnet as video_backbones
 
 flavours = pytest.mark.parametrize("flavour", FLAVOURS)
+one_flavour = pytest.mark.parametrize("flavour", ONE_FLAVOUR)
 OPEN_CLIP = (None, None, None, 3)
 # Odd and even, and each the largest along another axis.
 CLIPS = ((4, 40, 33), (8, 37, 29), (5, 25, 41), (3, 24, 24))
@@ -176,8 +177,8 @@ def image_network(flavour, name="plain"):
     return random_model(keras.Model(inputs, outputs))
 
 
-@flavours
-@pytest.mark.parametrize("garbage", [1e30, np.inf])
+@one_flavour
+@pytest.mark.parametrize("garbage", [1e30, pytest.param(np.inf, marks=pytest.mark.slow)])
 def test_whatever_stands_in_the_padding_counts_for_nothing(flavour, garbage):
     check(image_network(flavour), IMAGES[:2], garbage=garbage, longer=5)
 
@@ -266,7 +267,7 @@ def test_norms_that_are_folded_stay_folded(flavour):
     check(surgery.fold_norms(image_network(flavour)), IMAGES[:2])
 
 
-@flavours
+@one_flavour
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "float64"])
 def test_other_dtypes(flavour, policy):
     package = FLAVOURS[flavour]
@@ -364,7 +365,7 @@ def in_graph(masked, rank):
     return tf.function(lambda x, mask: masked([x, mask])).get_concrete_function(*specs)
 
 
-@flavours
+@one_flavour
 def test_masks_that_are_no_boxes_are_refused(flavour):
     keras = FLAVOURS[flavour].keras
     inputs = keras.Input((None, None, 4))
@@ -390,7 +391,7 @@ def test_masks_that_are_no_boxes_are_refused(flavour):
     np.testing.assert_array_equal(np.asarray(served(tf.constant(x), tf.constant(mask)))[~mask], 0)
 
 
-@flavours
+@one_flavour
 def test_examples_that_are_too_small_are_refused(flavour):
     package = FLAVOURS[flavour]
     layers, ours = package.keras.layers, package.layers

@@ -345,7 +345,7 @@ class TestHttp:
 
 @pytest.fixture(scope="module")
 def stubs(local):
-    with grpc.insecure_channel(local.grpc_address) as channel:
+    with grpc.insecure_channel(local.grpc_url.removeprefix("grpc://")) as channel:
         yield (
             prediction_service_pb2_grpc.PredictionServiceStub(channel),
             model_service_pb2_grpc.ModelServiceStub(channel),
@@ -499,7 +499,7 @@ class TestVersions:
                 (answers.add if reply.status == 200 else failures.append)(data.get("predictions", [[data]])[0][0])
 
         def predict_by_grpc(local):
-            with grpc.insecure_channel(local.grpc_address) as channel:
+            with grpc.insecure_channel(local.grpc_url.removeprefix("grpc://")) as channel:
                 stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
                 while not done.is_set():
                     try:
@@ -634,8 +634,9 @@ def test_the_script_runs_tensorflow_serving_or_the_local_server(tmp_path, saved)
         assert process.stdout.readline().startswith("TensorFlow Serving runs, on all addresses of this machine: ")
         lines = iter(process.stdout.readline, "")
         line = next(line for line in lines if not line.startswith("waiting for model clips to load: "))
-        ready = re.fullmatch(r"ready model=clips version=1 grpc=127.0.0.1:(\d+) rest=http://127.0.0.1:(\d+)\n", line)
-        addresses = {"grpc_address": f"127.0.0.1:{ready[1]}", "rest_url": f"http://127.0.0.1:{ready[2]}"}
+        addresses = r"grpc=grpc://127.0.0.1:(\d+) rest=http://127.0.0.1:(\d+)"
+        ready = re.fullmatch(rf"ready model=clips version=1 {addresses}\n", line)
+        addresses = {"grpc_url": f"grpc://127.0.0.1:{ready[1]}", "rest_url": f"http://127.0.0.1:{ready[2]}"}
         assert_survives_wrong_shapes(types.SimpleNamespace(**addresses))
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
@@ -658,14 +659,14 @@ def test_the_script_runs_tensorflow_serving_or_the_local_server(tmp_path, saved)
     assert others == [
         "tensorflow_model_server is not on PATH: the local server runs instead, which is meant for development; "
         "production wants TensorFlow Serving",
-        f"ready model=clips version=1 grpc=0.0.0.0:{ready[1]} rest=http://0.0.0.0:{ready[2]}",
+        f"ready model=clips version=1 grpc=grpc://0.0.0.0:{ready[1]} rest=http://0.0.0.0:{ready[2]}",
         "stopped",
     ]
 
 
 def assert_survives_wrong_shapes(running):
     shapes = [(), (2,), (1, 1), (1, 2, 4, 4), (1, 2, 4, 4, 2), (0,), (0, *CLIP), (1, 2, 0, 4, 3), (1, 1, 1)]
-    with grpc.insecure_channel(running.grpc_address) as channel:
+    with grpc.insecure_channel(running.grpc_url.removeprefix("grpc://")) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         for name, shape in itertools.product(["", "any_size"], shapes):
             image = np.ones(shape, np.float32)

@@ -124,7 +124,7 @@ class TestServed:
     def test_a_server_answers_as_keras(self, published):
         base, _ = published
         with LocalServer(base, "tiny") as server:
-            report = verify.verify_again(base / "1", server.rest_url, server.grpc_address)
+            report = verify.verify_again(base / "1", server.rest_url, server.grpc_url)
             for row in report.rows:
                 assert row.differences.keys() == {"Keras", "alone", "REST", "gRPC"}
                 assert max(row.differences.values()) < 1e-5
@@ -143,7 +143,7 @@ class TestServed:
         other = keras.models.clone_model(model)
         export.publish(tiny_exports.signatures(other, training=False), other, tmp_path / "other")
         with LocalServer(tmp_path / "other", "tiny") as server:
-            for asked in ({"rest": server.rest_url}, {"server": server.grpc_address}):
+            for asked in ({"rest": server.rest_url}, {"server": server.grpc_url}):
                 between = f"{'REST' if 'rest' in asked else 'gRPC'} of .* and Keras"
                 with pytest.raises(UserError, match=f"differs between {between}"):
                     verify.verify_again(published[0], **asked)

@@ -231,7 +231,7 @@ def test_both_signatures_answer_as_the_model(data, learned, published):
     with (
         server.LocalServer(str(path.parent), "demo") as local,
         Client(local.rest_url, "demo") as rest,
-        Client(f"grpc://{local.grpc_address}", "demo") as client,
+        Client(local.grpc_url, "demo") as client,
     ):
         by_rest = rest.predict({"frames": clip[None]})
         by_grpc = client.predict({"frames": clip[None]})

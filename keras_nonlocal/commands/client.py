@@ -2,12 +2,12 @@
 
     keras-nonlocal client --video=clip.mp4 --model_name=clips --labels=labels.txt
     keras-nonlocal client --image=photo.jpg --model_name=detector --labels=labels.txt --out=drawn.png
-    keras-nonlocal client --video=clip.mp4 --model_name=clips --explain=16,112,80 --out=drawn.png
+    keras-nonlocal client --video=clip.mp4 --model_name=clips --explain=4,112,80 --out=drawn.png
 
-Of a video, `--signature=serving_default` sends sampled frames, `--signature=tf_example` all frames as JPEG. Of a photo,
-`--signature=encoded` sends the file, `--signature=serving_default` its pixels; a detector's `--out` is the photo with
-the boxes, masks and skeletons that were found. `--explain` asks what positions of the clip or photo look at, and its
-`--out` shows that by arrows.
+Of a video, `--signature=serving_default` sends sampled frames, `--signature=encoded` all frames as JPEG,
+`--signature=tf_example` these in a record. Of a photo, `--signature=encoded` sends the file,
+`--signature=serving_default` its pixels; a detector's `--out` is the photo with the boxes, masks and skeletons that
+were found. `--explain` asks what positions of the clip or photo look at, and its `--out` shows that by arrows.
 """
 
 from absl import flags
@@ -18,8 +18,8 @@ from keras_nonlocal.serving import classification, compare, constants, detection
 flags.DEFINE_string("video", None, "Video file to classify.")
 flags.DEFINE_string("image", None, "Photo, JPEG or PNG, to classify or to find objects in.")
 flags.DEFINE_string("model_name", None, "Name of the served model.", required=True)
-flags.DEFINE_string("server", "127.0.0.1:8500", "gRPC address, host:port.")
-flags.DEFINE_string("rest", "http://127.0.0.1:8501", "REST address, http://host:port.")
+flags.DEFINE_string("server", "grpc://127.0.0.1:8500", "Address of gRPC, grpc://host:port or with TLS grpcs.")
+flags.DEFINE_string("rest", "http://127.0.0.1:8501", "Address of REST, http://host:port or with TLS https.")
 flags.DEFINE_string("labels", None, "Text file with one class name a line; default prints class numbers.")
 flags.DEFINE_integer(
     "top", 5, "How many classes to print, or positions that each of --explain looks at.", lower_bound=1

@@ -10,8 +10,8 @@ from absl import flags
 from keras_nonlocal.commands import arguments
 from keras_nonlocal.export import describe
 
-flags.DEFINE_string("rest", "http://127.0.0.1:8501", "REST address in the requests, http://host:port.")
-flags.DEFINE_string("server", "127.0.0.1:8500", "gRPC address in the requests, host:port.")
+flags.DEFINE_string("rest", "http://127.0.0.1:8501", "Address of REST in the requests.")
+flags.DEFINE_string("server", "grpc://127.0.0.1:8500", "Address of gRPC in the requests.")
 flags.DEFINE_string("model_name", None, "Name of the served model; default is that of the version's folder.")
 FLAGS = flags.FLAGS
 TAKES_ARGUMENTS = True

@@ -2,8 +2,8 @@
 
     keras-nonlocal explain clip.mp4 --model=model.keras --pixels=normalized --out=seen
     keras-nonlocal explain clip.mp4 --experiment=non_local_c2d_kinetics400 --model_dir=runs/non_local_c2d \
-        --block=res4_3_nonlocal --query=16,112,80 --out=seen
-    keras-nonlocal explain clip.mp4 --server=grpc://127.0.0.1:8500 --model_name=clips --query=16,112,80 --out=seen
+        --block=res4_3_nonlocal --query=4,112,80 --out=seen
+    keras-nonlocal explain clip.mp4 --server=grpc://127.0.0.1:8500 --model_name=clips --query=4,112,80 --out=seen
 
 The folder gets arrows.png (the paper's Fig. 3), heatmap.png and film.gif of one query, and overview.png of all blocks.
 Without --query it is the one whose attention goes furthest: the largest share in other frames, of a photo the largest
@@ -15,7 +15,7 @@ import os
 
 from absl import flags
 
-from keras_nonlocal import errors, export
+from keras_nonlocal import errors, export, paper
 from keras_nonlocal.commands import arguments, experiment_flags
 from keras_nonlocal.export import pictures
 
@@ -23,7 +23,7 @@ experiment_flags.define_run(required=False)
 flags.adopt_module_key_flags(experiment_flags)
 # From pixels 0 to 255 to what a Keras file takes, which the file does not say.
 PIXELS = {
-    "normalized": lambda x: (x.astype("float32") - 114.75) / 57.375,  # as trained here
+    "normalized": lambda x: (x.astype("float32") - paper.PIXEL_MEAN) / paper.PIXEL_STD,  # as trained here
     "bytes": lambda x: x.astype("float32"),
     "unit": lambda x: x.astype("float32") / 255,
     "signed": lambda x: x.astype("float32") / 127.5 - 1,
@@ -35,7 +35,8 @@ flags.DEFINE_enum(
     "pixels",
     "normalized",
     list(PIXELS),
-    "What the --model takes: pixels as networks trained here do, (x - 114.75) / 57.375; 0 to 255; 0 to 1; or -1 to 1.",
+    "What the --model takes: pixels as networks trained here do, "
+    f"(x - {paper.PIXEL_MEAN}) / {paper.PIXEL_STD}; 0 to 255; 0 to 1; or -1 to 1.",
 )
 flags.DEFINE_string("server", None, "grpc://host:port or http://host:port of a served model, grpcs or https with TLS.")
 flags.DEFINE_string("model_name", None, "Name of the model that the --server serves.")

@@ -2,7 +2,8 @@
 
     keras-nonlocal serve --model_base_path=saved_models/clips --model_name=clips
 
-Prints `ready model=... version=... grpc=HOST:PORT rest=http://HOST:PORT` when it answers. Ctrl-C or SIGTERM stops it.
+Prints `ready model=... version=... grpc=grpc://HOST:PORT rest=http://HOST:PORT` when it answers. Ctrl-C or SIGTERM
+stops it.
 """
 
 from absl import flags

@@ -4,34 +4,34 @@ import base64
 import json
 import os
 import shlex
-from collections.abc import Mapping
-from pathlib import Path
 
 import tensorflow as tf
 
 from keras_nonlocal.export import golden, saved_graph
-from keras_nonlocal.serving import constants
 
 # Sizes that a signature leaves open, in a request that is made up.
 OPEN_SIZE = 64
+# Numbers of a golden row that fit a line, such as sizes and queries.
+_SHORT = 64
 _JPEG = f"tf.io.encode_jpeg(tf.zeros([{OPEN_SIZE}, {OPEN_SIZE}, 3], tf.uint8)).numpy()"
 
 
 def describe(
     path: str | os.PathLike[str],
     rest: str = "http://127.0.0.1:8501",
-    server: str = "127.0.0.1:8500",
+    server: str = "grpc://127.0.0.1:8500",
     model_name: str | None = None,
     shown: str | None = None,
 ) -> str:
     """Lists the signatures of a SavedModel: names, dtypes and shapes, and requests that a server of it answers.
 
-    A request is the golden one that an export keeps, otherwise one of zeros (of strings: a black JPEG).
+    A request is the golden one that an export keeps, or where that is too large for curl a row of its size, otherwise
+    one of zeros (of strings: a black JPEG).
 
     Args:
       path: `saved_models/<name>/<version>`, or `saved_models/<name>` for the newest.
       rest: "http://host:port" of REST, in the requests.
-      server: "host:port" of gRPC, in the requests.
+      server: "grpc://host:port" of gRPC, in the requests.
       model_name: in the requests; default is the name of the folder of the version.
       shown: what stands for `path` in the requests; default is the path.
 
@@ -73,18 +73,21 @@ def _curl(path, signature, inputs, url, shown):
         body = f"@{golden.request_file(shown, signature)}"
         return f"curl -d {shlex.quote(body)} {shlex.quote(url)}"
     # Python writes what would be too long for a command line, and needs none of its packages.
+    row = golden.first_row(path, signature)
+    fills = ", ".join(f"{json.dumps(alias)}: {_fill(spec, row.get(alias))}" for alias, spec in inputs.items())
     program = (
         "import json; fill = lambda x, *shape: [fill(x, *shape[1:])] * shape[0] if shape else x; "
-        f'print(json.dumps({{"signature_name": {json.dumps(signature)}, "inputs": {{{_fills(inputs)}}}}}))'
+        f'print(json.dumps({{"signature_name": {json.dumps(signature)}, "inputs": {{{fills}}}}}))'
     )
     return f"python3 -c {shlex.quote(program)} | curl -d @- {shlex.quote(url)}"
 
 
-def _fills(inputs: Mapping[str, tf.TensorSpec]):
-    return ", ".join(
-        f"{json.dumps(alias)}: fill({', '.join([_leaf(spec.dtype), *map(str, _sizes(spec))])})"
-        for alias, spec in inputs.items()
-    )
+def _fill(spec, row):
+    """Python for one row of an input: the golden one where it is short, else zeros (of strings: a black JPEG)."""
+    if row is not None and row.size <= _SHORT and spec.dtype != tf.string:
+        return json.dumps(row.tolist()).replace("true", "True").replace("false", "False")
+    sizes = _sizes(spec) if row is None else row.shape
+    return f"fill({', '.join([_leaf(spec.dtype), *map(str, sizes)])})"
 
 
 def _leaf(dtype):
@@ -102,10 +105,10 @@ def _sizes(spec):
 
 def _python(path, signature, inputs, server, name, shown):
     call = [
-        f"with Client('grpc://{server}', {name!r}) as client:",
+        f"with Client({server!r}, {name!r}) as client:",
         f"    answer = client.predict(inputs, {signature!r})",
     ]
-    if (Path(path) / constants.GOLDEN_FOLDER / f"{signature}.npz").is_file():
+    if golden.is_kept(path, signature):
         return [
             "from keras_nonlocal.export import golden",
             "from keras_nonlocal.serving import Client",

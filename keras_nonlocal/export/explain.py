@@ -9,6 +9,7 @@ from keras_nonlocal import errors
 from keras_nonlocal.analysis import attended, blocks, tracing
 from keras_nonlocal.analysis.attended import MAX_QUERIES
 from keras_nonlocal.ops.positions import dims
+from keras_nonlocal.ops.rules import only_if
 from keras_nonlocal.serving import constants
 
 
@@ -77,13 +78,8 @@ class Explain(tf.Module):
     def _checked(self, queries, batch):
         queries = tf.ensure_shape(queries, [None, None, self.block.rank])
         examples, count, _ = dims(queries)
-        same = tf.equal(examples, batch)
-        checks = [
-            tf.raw_ops.Assert(condition=same, data=["`queries` must be of as many examples as the inputs:", examples]),
-            tf.raw_ops.Assert(
-                condition=tf.less_equal(count, MAX_QUERIES),
-                data=[f"`queries` must be at most {MAX_QUERIES} for each example:", count],
-            ),
-        ]
-        with tf.control_dependencies(checks):
+        with only_if(
+            (tf.equal(examples, batch), "`queries` must be of as many examples as the inputs:", examples),
+            (tf.less_equal(count, MAX_QUERIES), f"`queries` must be at most {MAX_QUERIES} for each example:", count),
+        ):
             return tf.identity(queries)

@@ -31,7 +31,7 @@ def save(path: str | os.PathLike[str], golden: Golden) -> None:
         for side, values in zip(("inputs", "outputs"), sides, strict=True):
             for name, value in values.items():
                 arrays.update(_without_objects(f"{side}/{name}", value))
-        np.savez(folder / f"{signature}.npz", **arrays)
+        np.savez(_file(path, signature), **arrays)
         request = {"signature_name": signature, "inputs": _as_json(sides[0])}
         text = json.dumps(request, separators=(",", ":"))
         if len(text) <= MAX_JSON_BYTES:
@@ -53,19 +53,45 @@ def read(path: str | os.PathLike[str]) -> Golden:
     """
     found = {}
     for file in sorted((Path(path) / constants.GOLDEN_FOLDER).glob("*.npz")):
-        try:
-            with np.load(file, allow_pickle=False) as arrays:
-                found[file.stem] = _with_objects(dict(arrays))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise UserError(f"{file} is no golden request and answer: {error}") from error
+        found[file.stem] = _read(file)
     if not found:
         raise UserError(f"{path} has no golden requests and answers to be verified by: export it again with --verify")
     return found
 
 
+def is_kept(path: str | os.PathLike[str], signature: str) -> bool:
+    """Whether a signature has a golden request beside the SavedModel."""
+    return _file(path, signature).is_file()
+
+
+def first_row(path: str | os.PathLike[str], signature: str) -> dict[str, np.ndarray]:
+    """The first row of the golden request of a signature, {name: (1, ...)}; {} if none is kept.
+
+    Raises:
+      UserError: if the file is damaged.
+    """
+    if not is_kept(path, signature):
+        return {}
+    inputs, _ = _read(_file(path, signature))
+    return {name: value[:1] for name, value in inputs.items()}
+
+
 def request_file(path: str | os.PathLike[str], signature: str, what: str = "request") -> Path:
     """Where the golden request of a signature is as JSON, or its "answer"; large ones are not written."""
     return Path(path) / constants.GOLDEN_FOLDER / f"{signature}.{what}.json"
+
+
+def _file(path, signature):
+    return Path(path) / constants.GOLDEN_FOLDER / f"{signature}.npz"
+
+
+def _read(file):
+    """(inputs, outputs) of one signature."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return _with_objects(dict(arrays))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{file} is no golden request and answer: {error}") from error
 
 
 def write_sums(path: str | os.PathLike[str]) -> None:

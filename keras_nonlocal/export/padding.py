@@ -63,7 +63,6 @@ def padded_signature(
         positions = tf.cast(shape[1:-1], tf.int32)
         # The product of sides may be more than an integer holds.
         count = tf.reduce_prod(tf.cast(shape[1:-1], tf.float64))
-        volume = tf.cast(shape[0], tf.float64) * count * channels * example.dtype.itemsize
         rules = (
             (
                 tf.shape(sizes, tf.int64)[0] == shape[0],
@@ -79,15 +78,10 @@ def padded_signature(
             ),
         )
         large = f"is too large: an example may have at most {most:,} positions, padding included, its shape is"
-        heavy = (
-            f"is too large: a request may have at most {guards.MAX_REQUEST_BYTES:,} bytes, the others go into further "
-            "requests; it has"
-        )
         with (
             guards.not_empty(name, inputs),
-            guards.only_if(
-                f"`{name}`", (count <= most, large, shape), (volume <= guards.MAX_REQUEST_BYTES, heavy, volume)
-            ),
+            guards.not_too_large(name, inputs, example.nbytes),
+            guards.only_if(f"`{name}`", (count <= most, large, shape)),
             guards.only_if(f"`{constants.SIZES}`", *rules),
         ):
             inputs, sizes = tf.identity(inputs), tf.identity(sizes)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -45,7 +46,7 @@ class Inputs:
         return tf.nest.map_structure(lambda name: tf.cast(named[name], self.dtypes[name]), self.structure)
 
     def checked(self, named: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The same tensors, which exist only if all have the shapes of `specs` and none is empty.
+        """The same tensors, which exist only if all have the shapes of `specs` and none is empty or too large.
 
         TensorFlow Serving does not look, and some kernels end the whole process.
         """
@@ -53,6 +54,8 @@ class Inputs:
         with contextlib.ExitStack() as stack:
             for name, value in named.items():
                 stack.enter_context(guards.not_empty(name, value))
+                least = math.prod(_example_shape(self.specs[name])) * value.dtype.size
+                stack.enter_context(guards.not_too_large(name, value, least))
             return {name: tf.identity(value) for name, value in named.items()}
 
     def alone(self, named: Mapping[str, tf.Tensor]) -> tf.Tensor:
@@ -167,9 +170,13 @@ def _identifier(name):
     return f"_{name}" if name[:1].isdigit() else name
 
 
-def _example(spec, seed):
+def _example_shape(spec):
     sizes = spec.shape.as_list()
-    shape = [size if size is not None else OPEN_SIZE if axis else examples.ROWS for axis, size in enumerate(sizes)]
+    return [size if size is not None else OPEN_SIZE if axis else examples.ROWS for axis, size in enumerate(sizes)]
+
+
+def _example(spec, seed):
+    shape = _example_shape(spec)
     if spec.dtype.is_floating:
         return tf.random.stateless_uniform(shape, seed, dtype=spec.dtype).numpy()
     if spec.dtype == tf.bool:  # of a mask: all is valid

@@ -109,7 +109,7 @@ def verify_again(
     Args:
       path: `saved_models/<name>/<version>`, or `saved_models/<name>` for the newest.
       rest: "http://host:port" of a server's REST. Default: none is asked.
-      server: "host:port" of a server's gRPC. Default: none is asked.
+      server: "grpc://host:port" of a server's gRPC. Default: none is asked.
       model_name: of the served model; default is the name of the folder of the version.
 
     Returns:
@@ -312,8 +312,7 @@ def _with_served(row, pair, served):
     inputs, outputs = pair
     differences = dict(row.differences)
     for protocol, (address, model, version) in served.items():
-        scheme = "grpc://" if protocol == "gRPC" else "" if "://" in address else "http://"
-        with serving.Client(f"{scheme}{address}", model) as client:
+        with serving.Client(address, model) as client:
             answer = client.predict(inputs, row.signature, version)
         if answer.keys() != outputs.keys():
             raise UserError(f"{address} answers {row.signature!r} with {sorted(answer)}, not {sorted(outputs)}")
@@ -341,5 +340,5 @@ def _card(path, rows):
         + "## Verified\n\nDifferences from the Keras model, and between rows answered alone and in a batch, in parts "
         f"of the largest number of the output:\n\n```\n{Report(str(path), _size(path), rows)}\n```\n\n"
         "`sha256sum -c assets.extra/SHA256SUMS` checks the files, `keras-nonlocal verify .` the answers, those of a "
-        "running server with `--rest=` and `--server=`.\n"
+        "running server with `--rest=http://host:port` and\n`--server=grpc://host:port`.\n"
     )

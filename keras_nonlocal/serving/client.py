@@ -16,6 +16,7 @@ from keras_nonlocal.errors import UserError, check_number, check_positive_int, f
 from keras_nonlocal.serving import calls, classification, constants, detections, explanations, over_grpc, over_rest
 
 _SCHEMES = ("grpc", "grpcs", "http", "https")
+_GRPC_PORTS = {"grpc": 8500, "grpcs": 443}
 _ASYNC_CALLS = 32
 _POLL_SECONDS = 0.2
 
@@ -30,8 +31,9 @@ class Client:
     is not. Connections are kept: make one client and close it at the end, or use it as a context manager.
 
     Args:
-      target: "grpc://host:port" or "http://host:port"; with TLS "grpcs://host:port" or "https://host". HTTP may have
-        the path that a proxy puts before `/v1/models`.
+      target: "grpc://host:port" or "http://host:port"; with TLS "grpcs://host:port" or "https://host:port". Without a
+        port: 8500, as TensorFlow Serving has it, of grpc, 443 of grpcs and https, 80 of http. HTTP may have the path
+        that a proxy puts before `/v1/models`.
       model_name: name of the served model.
       timeout: seconds for a call, with all its tries.
       retries: how many tries after the first.
@@ -279,7 +281,8 @@ def _connect(target, model_name, ca_file, headers):
         )
     if parts.scheme.startswith("http"):
         return over_rest.RestCalls(target, model_name, ca_file, headers)
-    return over_grpc.GrpcCalls(parts.netloc, model_name, parts.scheme == "grpcs", ca_file, headers)
+    address = parts.netloc if parts.port else f"{parts.netloc.rstrip(':')}:{_GRPC_PORTS[parts.scheme]}"
+    return over_grpc.GrpcCalls(address, model_name, parts.scheme == "grpcs", ca_file, headers)
 
 
 def _check_ca_file(ca_file):

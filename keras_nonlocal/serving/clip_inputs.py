@@ -26,8 +26,8 @@ def from_video(
     Args:
       path: video file.
       alias: of the input to fill.
-      info: what the signature says of it: uint8 frames [batch, T, H, W, 3] or serialized SequenceExamples [batch]; T,
-        H, W may be open.
+      info: what the signature says of it: uint8 frames [batch, T, H, W, 3], JPEG frames [batch, N] or serialized
+        SequenceExamples [batch]; T, H, W may be open.
       stride: distance of the frames of a clip, see sample_clip.
 
     Returns:
@@ -39,11 +39,13 @@ def from_video(
     sizes = [dim.size for dim in info.tensor_shape.dim]
     if info.dtype == types_pb2.DT_STRING and len(sizes) == 1:
         return {alias: np.array([sequence_example(path)], dtype=object)}
+    if info.dtype == types_pb2.DT_STRING and len(sizes) == 2:
+        return {alias: np.array([list(_jpeg_frames(path))], dtype=object)}
     if info.dtype == types_pb2.DT_UINT8 and len(sizes) == 5:
         return {alias: sample_clip(path, *sizes[1:4], stride)[np.newaxis]}
     raise errors.UserError(
         f"input {alias!r} is {tf.as_dtype(info.dtype).name} of shape {sizes}; a video can fill uint8 "
-        "frames [batch, T, H, W, 3] or serialized examples [batch]"
+        "frames [batch, T, H, W, 3], JPEG frames [batch, N] or serialized examples [batch]"
     )
 
 
@@ -99,7 +101,11 @@ def sequence_example(path: str | os.PathLike[str]) -> bytes:
     """
     example = tf.train.SequenceExample()
     feature_list = example.feature_lists.feature_list[features.ENCODED]
-    with reader.VideoReader(path) as video:
-        for frame in video:
-            feature_list.feature.add().bytes_list.value.append(examples.encode_jpeg(frame))
+    for frame in _jpeg_frames(path):
+        feature_list.feature.add().bytes_list.value.append(frame)
     return example.SerializeToString()
+
+
+def _jpeg_frames(path):
+    with reader.VideoReader(path) as video:
+        yield from map(examples.encode_jpeg, video)

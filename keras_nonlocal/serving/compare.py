@@ -30,14 +30,14 @@ class BothProtocols:
     """Clients of one model over either protocol; a context manager, whose end closes both.
 
     Args:
-      server: "host:port" of gRPC, or a target of Client.
-      rest: "http://host:port" of REST.
+      server: "grpc://host:port", as Client takes it.
+      rest: "http://host:port".
       model_name: name of the served model.
     """
 
     def __init__(self, server: str, rest: str, model_name: str):
-        self.grpc = client.Client(server if "://" in server else f"grpc://{server}", model_name)
-        self.rest = client.Client(rest if "://" in rest else f"http://{rest}", model_name)
+        self.grpc = client.Client(server, model_name)
+        self.rest = client.Client(rest, model_name)
 
     def signature(self, name: str) -> meta_graph_pb2.SignatureDef:
         """What a served function takes and gives; errors as Client.signature."""

@@ -26,8 +26,9 @@ def from_file(
     Args:
       path: video, JPEG or PNG file.
       alias: of the input to fill.
-      info: what the signature says of it: of a video uint8 frames [batch, T, H, W, 3] or serialized SequenceExamples
-        [batch], of a photo uint8 pixels [batch, H, W, 3] or files [batch]; T, H, W may be open.
+      info: what the signature says of it: of a video uint8 frames [batch, T, H, W, 3], JPEG frames [batch, N] or
+        serialized SequenceExamples [batch], of a photo uint8 pixels [batch, H, W, 3] or files [batch]; T, H, W may be
+        open.
       stride: distance of the frames of a clip, see clip_inputs.sample_clip.
 
     Returns:

@@ -19,8 +19,8 @@ class ModelServer:
     """A running tensorflow_model_server; a context manager, whose end ends the process.
 
     Attributes:
-      grpc_address: "host:port" of gRPC.
-      rest_url: "http://host:port" of REST.
+      grpc_url: "grpc://host:port".
+      rest_url: "http://host:port".
     """
 
     def __init__(self, program, base_path, model_name, host, port, rest_api_port):
@@ -37,7 +37,7 @@ class ModelServer:
         Raises:
           UserError: the program cannot be started.
         """
-        self.grpc_address = f"{host}:{port}"
+        self.grpc_url = f"grpc://{host}:{port}"
         self.rest_url = f"http://{host}:{rest_api_port}"
         self._model_name = model_name
         self._client = client.Client(self.rest_url, model_name, timeout=_STATUS_SECONDS, retries=0)

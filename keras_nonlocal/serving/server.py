@@ -24,7 +24,7 @@ def run(
 ) -> None:
     """Serves until Ctrl-C, SIGTERM or the terminal's end.
 
-    Prints `ready model=... version=... grpc=HOST:PORT rest=http://HOST:PORT` when requests are answered.
+    Prints `ready model=... version=... grpc=grpc://HOST:PORT rest=http://HOST:PORT` when requests are answered.
 
     Args:
       model_base_path: `saved_models/<name>`, with numbered versions.
@@ -90,7 +90,7 @@ def _run_local(base_path, model_name, host, port, rest_api_port, received):
 
 
 def _print_ready(model_name, version, server):
-    print(f"ready model={model_name} version={version} grpc={server.grpc_address} rest={server.rest_url}", flush=True)
+    print(f"ready model={model_name} version={version} grpc={server.grpc_url} rest={server.rest_url}", flush=True)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_nonlocal.layers.flavour import FlavourMixin, imported
 from keras_nonlocal.ops.positions import dims
+from keras_nonlocal.ops.rules import only_if
 from keras_nonlocal.surgery import functional, padding
 
 
@@ -149,7 +150,7 @@ def _graph_inside(keras, layer):
 def _padded(x, mask):
     """Inputs as Padded, with zeros in the padding, if the mask is a box at the start of every axis."""
     rule = "`mask` must be (batch, positions...) of the sizes of the inputs: the mask and the inputs are"
-    with padding.keeping((tf.equal(tf.shape(mask), tf.shape(x)[:-1]), rule, tf.shape(mask), tf.shape(x))):
+    with only_if((tf.equal(tf.shape(mask), tf.shape(x)[:-1]), rule, tf.shape(mask), tf.shape(x))):
         mask = tf.identity(mask)
     rank = len(x.shape) - 2
     sizes = tuple(

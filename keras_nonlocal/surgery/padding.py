@@ -12,6 +12,7 @@ from keras_nonlocal.layers.batch_norm import FusedBatchNormMixin
 from keras_nonlocal.layers.convolutions import FrameConvolutionMixin, FramePoolingMixin
 from keras_nonlocal.layers.non_local import GROUP_RULE, NonLocalMixin
 from keras_nonlocal.ops.positions import AXES, dims
+from keras_nonlocal.ops.rules import only_if
 from keras_nonlocal.surgery import functional
 
 
@@ -70,27 +71,11 @@ class Padded:
         return self.with_value(tf.where(self.mask[..., None], self.value, number))
 
     def only_if(self, *rules):
-        """The same, for the run to go on with only where all `rules` are kept; see keeping."""
+        """The same, for the run to go on with only where all `rules` are kept; see rules.only_if."""
         if not rules:
             return self
-        with keeping(*rules):
+        with only_if(*rules):
             return self.with_value(tf.identity(self.value))
-
-
-def keeping(*rules):
-    """A context for what may happen only if all rules are kept.
-
-    An assertion does not come before what follows it unless it is told to, and one that nothing depends on may never
-    run.
-
-    Args:
-      *rules: (what has to be true everywhere, what is wrong otherwise in words, what is printed after that...).
-    """
-    # tf.debugging.Assert wraps each in a condition, which the optimizer of graphs logs that it cannot optimize.
-    checks = [
-        tf.raw_ops.Assert(condition=tf.reduce_all(kept), data=[text, *it], summarize=16) for kept, text, *it in rules
-    ]
-    return tf.control_dependencies(checks)
 
 
 def refusal(keras, call, padded):

@@ -48,12 +48,17 @@ def load_experiment(experiment: str, model_dir: str) -> cfg.ExperimentConfig:
     """The experiment that a model was trained with, from its params.yaml.
 
     Raises:
-      UserError: if there is none.
+      UserError: if there is none, or it is of another experiment.
     """
     path = os.path.join(model_dir, "params.yaml")
     if not tf.io.gfile.exists(path):
         raise errors.UserError(f"{path} does not exist: give the --model_dir of a training run.")
-    return hyperparams.override_params_dict(_base_experiment(experiment), path, is_strict=True)
+    try:
+        return hyperparams.override_params_dict(_base_experiment(experiment), path, is_strict=True)
+    except (KeyError, TypeError) as error:  # which is how hyperparams says it
+        raise errors.UserError(
+            f"{path} is not of --experiment={experiment} ({errors.first_line(error)}): give the one that was trained."
+        ) from error
 
 
 def _base_experiment(name):

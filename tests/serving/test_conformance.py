@@ -71,13 +71,13 @@ def engine(request, base_path):
     """(name, (host, port) of REST, channel of gRPC)."""
 
     def connect(rest, address):
-        channel = stack.enter_context(grpc.insecure_channel(address))
+        channel = stack.enter_context(grpc.insecure_channel(address.removeprefix("grpc://")))
         return request.param, split(rest), channel
 
     with contextlib.ExitStack() as stack:
         if request.param == "local":
             running = stack.enter_context(LocalServer(base_path, "tiny"))
-            yield connect(running.rest_url, running.grpc_address)
+            yield connect(running.rest_url, running.grpc_url)
         elif all(ADDRESSES):
             rest, address = ADDRESSES
             try:
@@ -90,7 +90,7 @@ def engine(request, base_path):
             numbers = ports.choose_ports("127.0.0.1", port=0, rest_api_port=0)
             running = stack.enter_context(model_server.ModelServer(PROGRAM, base_path, "tiny", "127.0.0.1", *numbers))
             running.wait_until_available(lambda: False, seconds=60)
-            yield connect(running.rest_url, running.grpc_address)
+            yield connect(running.rest_url, running.grpc_url)
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: f"{record['id']} {record['note']}")

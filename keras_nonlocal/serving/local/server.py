@@ -19,8 +19,8 @@ class LocalServer:
 
     Attributes:
       model: the servable.Model it serves.
-      grpc_address: "host:port" of gRPC.
-      rest_url: "http://host:port" of REST.
+      grpc_url: "grpc://host:port".
+      rest_url: "http://host:port".
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class LocalServer:
             self._rest.server_close()
             self._grpc.stop(None)
             raise
-        self.grpc_address = f"{host}:{bound}"
+        self.grpc_url = f"grpc://{host}:{bound}"
         self.rest_url = f"http://{host}:{self._rest.server_address[1]}"
         self._stopping = threading.Event()
         self._start(poll_seconds)

@@ -43,6 +43,11 @@ def export(params: cfg.ExperimentConfig, checkpoint: str, export_dir: str, **cho
     """
     module_class = _module_class(params)
     options = exporter.Options(**chosen)
+    if options.portable and module_class.random_inputs(params) is None:
+        raise errors.UserError(
+            f"the blocks of a model of the task {type(params.task).__name__} cannot be made portable, because it is no "
+            "graph of layers: leave out --portable"
+        )
     model = task_factory.get_task(params.task).build_model()
 
     def write(folder):

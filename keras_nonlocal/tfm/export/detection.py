@@ -1,5 +1,6 @@
 """Served detectors: RetinaNet, Mask R-CNN, and Mask R-CNN with keypoints."""
 
+import functools
 import math
 
 import tensorflow as tf
@@ -10,12 +11,12 @@ from official.vision.ops import preprocess_ops
 from keras_nonlocal import errors, features
 from keras_nonlocal.export import examples as golden
 from keras_nonlocal.export.guards import only_if
-from keras_nonlocal.export.signatures import Signature
 from keras_nonlocal.serving import constants
 from keras_nonlocal.tfm.export import signatures
 from keras_nonlocal.tfm.inputs import images as photos
 
-# Of all the images of one request together, as large as the network takes them.
+# Of all the images of one request together, as large as the network takes them; the two that an export is verified by
+# may be more.
 MAX_REQUEST_PIXELS = 8 * 1024 * 1024
 # Versions of non-maximum suppression that take a batch of any size.
 NMS_VERSIONS = ("v2", "v3", "batched")
@@ -47,7 +48,7 @@ class DetectionModule(signatures.Signatures):
         stride = 2**task.model.max_level if data.parser.pad else 1
         padded = preprocess_ops.compute_padded_size(self._size, stride)
         self._input = (tf.TensorSpec([*padded, 3], data.dtype), tf.TensorSpec([4, 2], tf.float32))
-        self._most = max(1, MAX_REQUEST_PIXELS // math.prod(padded))
+        self._most = max(golden.ROWS, MAX_REQUEST_PIXELS // math.prod(padded))
         # A thinner image would have no pixel left on its short side.
         self._max_aspect = min(self._size)
 
@@ -62,7 +63,7 @@ class DetectionModule(signatures.Signatures):
         images = tf.ensure_shape(images, [None, None, None, 3])
         size = tf.shape(images, tf.int64)[1:3]
         with (
-            self._allowed(images, "images"),
+            self._allowed(images, constants.IMAGES),
             only_if(photos.PHOTO_ERROR, *photos.photo_rules(size, self._max_aspect)),
         ):
             return self._detect(signatures.one_by_one(self._fit, images, self._input))
@@ -70,34 +71,20 @@ class DetectionModule(signatures.Signatures):
     @tf.function
     def serve_encoded(self, encoded):
         """JPEG or PNG images of any sizes: strings (B,) to detections, as _detect gives them."""
-        return self._serve_files(tf.ensure_shape(encoded, [None]), "encoded")
+        return self._serve_files(tf.ensure_shape(encoded, [None]), constants.ENCODED)
 
     @tf.function
     def serve_tf_example(self, examples):
         """Records: strings (B,), each an Example with a JPEG or PNG in `image/encoded`, to detections."""
         examples = tf.ensure_shape(examples, [None])
-        with self._allowed(examples, "examples"):
+        with self._allowed(examples, constants.EXAMPLES):
             key = {features.ENCODED: tf.io.FixedLenFeature([], tf.string)}
-            return self._serve_files(tf.io.parse_example(examples, key)[features.ENCODED], "examples")
+            return self._serve_files(tf.io.parse_example(examples, key)[features.ENCODED], constants.EXAMPLES)
 
     def signatures(self):
-        images = golden.pictures([*self._size, 3])
-        files = golden.jpegs(images)
-        return {
-            constants.DEFAULT_SIGNATURE: Signature(
-                self.serve,
-                {"images": tf.TensorSpec([None, None, None, 3], tf.uint8)},
-                {"images": images},
-            ),
-            constants.ENCODED_SIGNATURE: Signature(
-                self.serve_encoded, {"encoded": tf.TensorSpec([None], tf.string)}, {"encoded": files}
-            ),
-            constants.TF_EXAMPLE_SIGNATURE: Signature(
-                self.serve_tf_example,
-                {"examples": tf.TensorSpec([None], tf.string)},
-                {"examples": signatures.of_files(features.ENCODED, files)},
-            ),
-        }
+        images = tf.TensorSpec([None, None, None, 3], tf.uint8)
+        record = functools.partial(signatures.example_of, features.ENCODED)
+        return signatures.of_pictures(self, constants.IMAGES, images, [*self._size, 3], record)
 
     def _serve_files(self, encoded, name):
         with self._allowed(encoded, name):

@@ -1,14 +1,14 @@
 """Served classifiers of images."""
 
+import dataclasses
+import functools
 import math
 
 import tensorflow as tf
 from official.vision.configs import image_classification
 from official.vision.ops import preprocess_ops
 
-from keras_nonlocal.export import examples as golden
 from keras_nonlocal.export import explaining, guards
-from keras_nonlocal.export.signatures import Signature
 from keras_nonlocal.serving import constants
 from keras_nonlocal.tfm.export import seen, signatures
 from keras_nonlocal.tfm.inputs import images as photos
@@ -30,6 +30,7 @@ class ImageClassificationModule(signatures.Signatures):
         task = params.task
         self._image_shape = tuple(task.model.input_size)  # (H, W, 3)
         self._data = task.validation_data
+        self._input = tf.TensorSpec(self._image_shape, tf.as_dtype(self._data.dtype))
         self._key = task.train_data.image_field_key
         self._scores = tf.sigmoid if task.train_data.is_multilabel else tf.nn.softmax
         # Of the short side, in the middle of the image.
@@ -68,27 +69,12 @@ class ImageClassificationModule(signatures.Signatures):
         return seen.features(self._features, self.prepare(images))
 
     def signatures(self):
-        images = golden.pictures(self._image_shape)
-        files = golden.jpegs(images)
-        pixels = (
-            {constants.IMAGES: tf.TensorSpec([None, *self._image_shape], tf.uint8)},
-            {constants.IMAGES: images},
-        )
-        found = {
-            constants.DEFAULT_SIGNATURE: Signature(self.serve, *pixels),
-            constants.ENCODED_SIGNATURE: Signature(
-                self.serve_encoded,
-                {constants.ENCODED: tf.TensorSpec([None], tf.string)},
-                {constants.ENCODED: files},
-            ),
-            constants.TF_EXAMPLE_SIGNATURE: Signature(
-                self.serve_tf_example,
-                {constants.EXAMPLES: tf.TensorSpec([None], tf.string)},
-                {constants.EXAMPLES: signatures.of_files(self._key, files)},
-            ),
-        }
+        images = tf.TensorSpec([None, *self._image_shape], tf.uint8)
+        record = functools.partial(signatures.example_of, self._key)
+        found = signatures.of_pictures(self, constants.IMAGES, images, self._image_shape, record)
         if self._features is not None:
-            found[constants.FEATURES_SIGNATURE] = Signature(self.serve_features, *pixels)
+            default = found[constants.DEFAULT_SIGNATURE]
+            found[constants.FEATURES_SIGNATURE] = dataclasses.replace(default, function=self.serve_features)
         return found
 
     def explain(self, block, top_k):
@@ -99,13 +85,13 @@ class ImageClassificationModule(signatures.Signatures):
         """Pixels that were sent, checked, to what the network takes."""
         # Without this guard a request of another rank would abort the whole server inside the convolution kernel.
         images = tf.ensure_shape(images, [None, *self._image_shape])
-        with guards.not_empty(constants.IMAGES, images):
+        most = signatures.fit_in_request(self._input)
+        with guards.not_empty(constants.IMAGES, images), signatures.at_most(most, images, constants.IMAGES, "images"):
             return _normalized(tf.cast(images, tf.float32), self._data.dtype)
 
     def _classify_files(self, files, name):
         with guards.not_empty(name, files):
-            spec = tf.TensorSpec(self._image_shape, tf.as_dtype(self._data.dtype))
-            return self._classify(signatures.decoded(files, self._decode, spec, "images", name))
+            return self._classify(signatures.decoded(files, self._decode, self._input, "images", name))
 
     def _classify(self, inputs):
         # 16-bit outputs cannot be written as JSON.

@@ -2,15 +2,15 @@
 
 import abc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
-import numpy as np
 import tensorflow as tf
 import tf_keras
 from official.core import config_definitions as cfg
 
-from keras_nonlocal.export import Signature
-from keras_nonlocal.export.guards import MAX_REQUEST_BYTES, only_if
+from keras_nonlocal.export import Signature, guards
+from keras_nonlocal.export import examples as golden
 from keras_nonlocal.export.signatures import strings
 from keras_nonlocal.serving import constants
 from keras_nonlocal.tfm.tasks.answers import ByTask
@@ -56,6 +56,35 @@ class Signatures(abc.ABC):
         return {}
 
 
+def of_pictures(
+    module: Signatures, name: str, spec: tf.TensorSpec, shape: Sequence[int], record: Callable
+) -> dict[str, Signature]:
+    """The signatures of pixels, `serving_default`, of files, `encoded`, and of records, `tf_example`.
+
+    Args:
+      module: with the functions `serve`, `serve_encoded` and `serve_tf_example` of one argument each.
+      name: of the argument of pixels.
+      spec: of pixels.
+      shape: of one example, (..., H, W, 3).
+      record: from the files of one example, (...) strings, to a serialized record.
+    """
+    pixels = golden.pictures(shape)
+    files = golden.jpegs(pixels)
+    records = strings(*map(record, files))
+    encoded = tf.TensorSpec([None] * files.ndim, tf.string)
+    return {
+        constants.DEFAULT_SIGNATURE: Signature(module.serve, {name: spec}, {name: pixels}),
+        constants.ENCODED_SIGNATURE: Signature(
+            module.serve_encoded, {constants.ENCODED: encoded}, {constants.ENCODED: files}
+        ),
+        constants.TF_EXAMPLE_SIGNATURE: Signature(
+            module.serve_tf_example,
+            {constants.EXAMPLES: tf.TensorSpec([None], tf.string)},
+            {constants.EXAMPLES: records},
+        ),
+    }
+
+
 def decoded(
     examples: tf.Tensor, decode: Callable, spec: tf.TensorSpec, what: str, name: str = constants.EXAMPLES
 ) -> tf.Tensor:
@@ -72,15 +101,19 @@ def decoded(
       (B, *spec.shape).
 
     Raises:
-      tf.errors.InvalidArgumentError: if they would fill more than MAX_REQUEST_BYTES.
+      tf.errors.InvalidArgumentError: if there are more than fit_in_request.
     """
     # A clip is as large as the network wants it, however short the video.
-    most = max(1, MAX_REQUEST_BYTES // (math.prod(spec.shape) * spec.dtype.size))
-    with at_most(most, examples, name, what):
+    with at_most(fit_in_request(spec), examples, name, what):
         return one_by_one(decode, examples, spec)
 
 
-def at_most(most: int, batch: tf.Tensor, name: str, what: str):
+def fit_in_request(spec: tf.TensorSpec) -> int:
+    """How many examples of this size make MAX_REQUEST_BYTES, and as many as an export is verified by in any case."""
+    return max(golden.ROWS, guards.MAX_REQUEST_BYTES // (math.prod(spec.shape) * spec.dtype.size))
+
+
+def at_most(most: int, batch: tf.Tensor, name: str, what: str) -> AbstractContextManager:
     """A context for what is made of a request that has no more than this many examples.
 
     Args:
@@ -91,7 +124,7 @@ def at_most(most: int, batch: tf.Tensor, name: str, what: str):
     """
     count = tf.shape(batch)[0]
     text = f"may hold at most {most} {what}, the others go into further requests; it holds"
-    return only_if(f"`{name}`", (count <= most, text, count))
+    return guards.only_if(f"`{name}`", (count <= most, text, count))
 
 
 def one_by_one(function: Callable, batch: tf.Tensor, spec) -> tf.Tensor:
@@ -99,11 +132,8 @@ def one_by_one(function: Callable, batch: tf.Tensor, spec) -> tf.Tensor:
     return tf.map_fn(function, batch, parallel_iterations=1, fn_output_signature=spec)
 
 
-def of_files(key: str, files: np.ndarray) -> np.ndarray:
-    """Serialized Examples, (B,), that hold a file each, (B,), as this feature."""
-    records = []
-    for data in files:
-        example = tf.train.Example()
-        example.features.feature[key].bytes_list.value.append(data)
-        records.append(example.SerializeToString())
-    return strings(*records)
+def example_of(key: str, file: bytes) -> bytes:
+    """A serialized Example that holds a file as this feature."""
+    example = tf.train.Example()
+    example.features.feature[key].bytes_list.value.append(file)
+    return example.SerializeToString()

@@ -1,5 +1,7 @@
 """Served classifiers of clips, of one label each or of several."""
 
+import dataclasses
+
 import tensorflow as tf
 from official.vision.configs import video_classification
 from official.vision.ops import preprocess_ops_3d
@@ -7,7 +9,6 @@ from official.vision.ops import preprocess_ops_3d
 from keras_nonlocal import features as record_keys
 from keras_nonlocal.export import examples as golden
 from keras_nonlocal.export import explaining, guards, padding
-from keras_nonlocal.export.signatures import Signature, strings
 from keras_nonlocal.serving import constants
 from keras_nonlocal.tfm.export import seen, signatures
 from keras_nonlocal.tfm.inputs import images, pixels
@@ -30,6 +31,7 @@ class VideoClassificationModule(signatures.Signatures):
         super().__init__(params, model)
         data = params.task.validation_data
         self._clip_shape = tuple(data.feature_shape)  # (T, H, W, 3)
+        self._clip = tf.TensorSpec(self._clip_shape, tf.uint8)
         self._stride = data.temporal_stride
         self._short_side = data.min_image_size
         self._scores = answers.of(params.task).scores
@@ -46,7 +48,7 @@ class VideoClassificationModule(signatures.Signatures):
 
         The probabilities add up to one, or of a network of several labels a clip are one of each class for itself.
         """
-        return self._answer(self.model(self.prepare(frames), training=False))
+        return self._classify(self.prepare(frames))
 
     @tf.function
     def serve_encoded(self, encoded):
@@ -56,8 +58,8 @@ class VideoClassificationModule(signatures.Signatures):
         """
         encoded = tf.ensure_shape(encoded, [None, None])
         with guards.not_empty(constants.ENCODED, encoded):
-            clip = tf.TensorSpec(self._clip_shape, tf.uint8)
-            return self.serve(signatures.decoded(encoded, self._decode_list, clip, "videos", constants.ENCODED))
+            clips = signatures.decoded(encoded, self._decode_list, self._clip, "videos", constants.ENCODED)
+            return self._classify(pixels.normalize(clips))
 
     @tf.function
     def serve_tf_example(self, examples):
@@ -67,8 +69,8 @@ class VideoClassificationModule(signatures.Signatures):
         """
         examples = tf.ensure_shape(examples, [None])
         with guards.not_empty(constants.EXAMPLES, examples):
-            clip = tf.TensorSpec(self._clip_shape, tf.uint8)
-            return self.serve(signatures.decoded(examples, self._decode, clip, "videos"))
+            clips = signatures.decoded(examples, self._decode, self._clip, "videos")
+            return self._classify(pixels.normalize(clips))
 
     @tf.function
     def serve_features(self, frames):
@@ -76,27 +78,11 @@ class VideoClassificationModule(signatures.Signatures):
         return seen.features(self._features, self.prepare(frames))
 
     def signatures(self):
-        clips = golden.pictures(self._clip_shape)
-        files = golden.jpegs(clips)  # (rows, T)
-        frames = (
-            {constants.FRAMES: tf.TensorSpec([None, *self._clip_shape], tf.uint8)},
-            {constants.FRAMES: clips},
-        )
-        found = {
-            constants.DEFAULT_SIGNATURE: Signature(self.serve, *frames),
-            constants.ENCODED_SIGNATURE: Signature(
-                self.serve_encoded,
-                {constants.ENCODED: tf.TensorSpec([None, None], tf.string)},
-                {constants.ENCODED: files},
-            ),
-            constants.TF_EXAMPLE_SIGNATURE: Signature(
-                self.serve_tf_example,
-                {constants.EXAMPLES: tf.TensorSpec([None], tf.string)},
-                {constants.EXAMPLES: strings(*map(_sequence_example, files))},
-            ),
-        }
+        frames = tf.TensorSpec([None, *self._clip_shape], tf.uint8)
+        found = signatures.of_pictures(self, constants.FRAMES, frames, self._clip_shape, _sequence_example)
         if self._features is not None:
-            found[constants.FEATURES_SIGNATURE] = Signature(self.serve_features, *frames)
+            default = found[constants.DEFAULT_SIGNATURE]
+            found[constants.FEATURES_SIGNATURE] = dataclasses.replace(default, function=self.serve_features)
         return found
 
     def explain(self, block, top_k):
@@ -111,8 +97,13 @@ class VideoClassificationModule(signatures.Signatures):
         """Frames that were sent, checked, to what the network takes."""
         # Without this guard a request of another rank would abort the whole server inside the convolution kernel.
         frames = tf.ensure_shape(frames, [None, *self._clip_shape])
-        with guards.not_empty(constants.FRAMES, frames):
+        most = signatures.fit_in_request(self._clip)
+        with guards.not_empty(constants.FRAMES, frames), signatures.at_most(most, frames, constants.FRAMES, "clips"):
             return pixels.normalize(frames)
+
+    @tf.function  # one graph for all signatures
+    def _classify(self, inputs):
+        return self._answer(self.model(inputs, training=False))
 
     def _answer(self, logits):
         # 16-bit outputs cannot be written as JSON.
@@ -123,15 +114,15 @@ class VideoClassificationModule(signatures.Signatures):
         frames = {record_keys.ENCODED: tf.io.FixedLenSequenceFeature([], tf.string)}
         frames = tf.io.parse_single_sequence_example(example, sequence_features=frames)[1][record_keys.ENCODED]
         with pixels.at_least_one(frames):
-            return self._clip(frames)
+            return self._chosen(frames)
 
     def _decode_list(self, frames):
         """The frames of a video, (N,) strings of which the last may be empty, to a clip."""
         count = tf.reduce_max(tf.where(tf.strings.length(frames) > 0, tf.range(tf.size(frames)) + 1, 0))
         with guards.only_if(pixels.FRAME_ERROR, (count > 0, "is missing: a row of `encoded` is empty")):
-            return self._clip(frames[:count])
+            return self._chosen(frames[:count])
 
-    def _clip(self, frames):
+    def _chosen(self, frames):
         """The frames of a video, (N,) strings, to a clip, uint8 (T, H, W, 3), of which only these are decoded."""
         count = tf.size(frames)
         rule = count <= MAX_FRAMES, f"has too many frames: at most {MAX_FRAMES:,} are taken, it has", count

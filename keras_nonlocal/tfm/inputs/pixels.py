@@ -3,18 +3,17 @@
 import tensorflow as tf
 from official.vision.ops import preprocess_ops_3d
 
+from keras_nonlocal import paper
 from keras_nonlocal.data.video import frame_limits
 from keras_nonlocal.tfm.inputs import images
 
-# The official code's mean and standard deviation of a pixel, for every channel.
-PIXEL_MEAN, PIXEL_STD = 114.75, 57.375
 # How the messages of refused frames begin.
 FRAME_ERROR = "a frame of a video"
 
 
 def normalize(frames):
     """Pixels 0 to 255 to what the networks take, float32."""
-    return (tf.cast(frames, tf.float32) - PIXEL_MEAN) / PIXEL_STD
+    return (tf.cast(frames, tf.float32) - paper.PIXEL_MEAN) / paper.PIXEL_STD
 
 
 def at_least_one(frames):

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 from official.vision.ops import preprocess_ops
 
+from keras_nonlocal import paper
 from keras_nonlocal.models import video_resnet
 from keras_nonlocal.tfm.backbones import video_resnet as video_backbones
-from keras_nonlocal.tfm.inputs import pixels
 
 # Channels of conv1.
 WIDTH = 64
@@ -21,7 +21,7 @@ BOTTLENECK_CONVOLUTIONS = (
 # What tfm's blocks may have besides, by attribute, which a plain ResNet has no weights for.
 GATES = ("_self_gating", "_squeeze_excitation")
 # (mean, standard deviation) of red, green and blue, by which pixels are scaled.
-CLIP_PIXELS = (pixels.PIXEL_MEAN, pixels.PIXEL_STD)
+CLIP_PIXELS = (paper.PIXEL_MEAN, paper.PIXEL_STD)
 IMAGE_PIXELS = (preprocess_ops.MEAN_RGB, preprocess_ops.STDDEV_RGB)
 
 

@@ -1,5 +1,6 @@
 """The paper's code in Caffe2: facebookresearch/video-nonlocal-net, and the long-term feature banks' code after it."""
 
+from keras_nonlocal import paper
 from keras_nonlocal.weights.sources.source import CLASSIFIER, LINEAR, Source, non_local
 
 # riv is the running variance, for all its name.
@@ -24,7 +25,7 @@ class Official(Source):
     title = "the official code"
     files = ".pkl"
     licence = "CC-BY-NC 4.0 (facebookresearch/video-nonlocal-net): not for commercial use, not to be passed on"
-    pixels = "RGB in [0, 255], (x - 114.75) / 57.375"
+    pixels = f"RGB in [0, 255], (x - {paper.PIXEL_MEAN}) / {paper.PIXEL_STD}"
     state_key = "blobs"
     training_state = TRAINING_STATE
     names = NAMES
