@@ -10,10 +10,10 @@ import tiny_task
 from official.core import task_factory
 
 from keras_nonlocal import export
-from keras_nonlocal.export import portable
+from keras_nonlocal.export import folding, portable
 from keras_nonlocal.layers.non_local import NonLocalMixin
 from keras_nonlocal.ops import attend, pairwise
-from keras_nonlocal.tfm.export import signatures, video_classification
+from keras_nonlocal.tfm.export import video_classification
 
 openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install 'keras_nonlocal[openvino]'")
 
@@ -127,7 +127,7 @@ def test_a_video_classifier(fold, tmp_path):
         if isinstance(layer, NonLocalMixin):  # which has no pooling in this network, see above
             layer.implementation = "chunked"
     module_class = video_classification.VideoClassificationModule
-    network = signatures.folded(model, module_class.random_inputs(params)) if fold else model
+    network = folding.folded(model, module_class.random_inputs(params)) if fold else model
     module = module_class(params, network)
     functions = module.signatures()
     export.write(functions, network, tmp_path)
