@@ -386,6 +386,14 @@ class TestErrors:
             with pytest.raises(UserError, match="is not the address of a model server"):
                 client.signature()
 
+    def test_a_label_is_asked_for_as_such(self, client):
+        """The local server knows none, and says which it was asked for."""
+        with pytest.raises(UserError, match="Unrecognized servable version label: canary"):
+            client.predict(row(1), version="canary")
+        wanted = "not a label: give a number" if client.target.startswith("grpc") else "version label: canary"
+        with pytest.raises(UserError, match=wanted):
+            client.signature(version="canary")
+
     def test_unknown_model_or_version(self, client, local):
         with Client(client.target, "zzz") as other:
             for ask in (other.predict, lambda inputs: client.predict(inputs, version=9)):

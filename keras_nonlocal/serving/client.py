@@ -71,14 +71,14 @@ class Client:
         self._executor = None
 
     def predict(
-        self, inputs: Inputs, signature_name: str = constants.DEFAULT_SIGNATURE, version: int | None = None
+        self, inputs: Inputs, signature_name: str = constants.DEFAULT_SIGNATURE, version: int | str | None = None
     ) -> dict[str, np.ndarray]:
         """Calls a served function.
 
         Args:
           inputs: {alias: array}, over gRPC of the signature's dtype. Bytes are of dtype object, or a list.
           signature_name: served function to call.
-          version: version (int); default is the newest.
+          version: number (int) or label (str), such as "stable"; default is the newest.
 
         Returns:
           {alias: array} of the signature's dtype; strings are bytes.
@@ -89,7 +89,7 @@ class Client:
         return self._try(self._calls.predict, inputs, signature_name, version)
 
     def predict_async(
-        self, inputs: Inputs, signature_name: str = constants.DEFAULT_SIGNATURE, version: int | None = None
+        self, inputs: Inputs, signature_name: str = constants.DEFAULT_SIGNATURE, version: int | str | None = None
     ) -> concurrent.futures.Future:
         """As predict, without waiting: 32 calls run at a time, and the time of a call begins when it runs.
 
@@ -105,7 +105,7 @@ class Client:
         self,
         batches: Iterable[Inputs],
         signature_name: str = constants.DEFAULT_SIGNATURE,
-        version: int | None = None,
+        version: int | str | None = None,
         concurrency: int = 8,
     ) -> Iterator[dict[str, np.ndarray]]:
         """Calls a served function for each of many batches, some at a time.
@@ -114,7 +114,7 @@ class Client:
           batches: inputs of predict, such as a generator makes. No more than `concurrency` of them, with their
             answers, are in memory at a time.
           signature_name: served function to call.
-          version: version (int); default is the newest.
+          version: number (int) or label (str), such as "stable"; default is the newest.
           concurrency: how many calls at a time.
 
         Returns:
@@ -126,9 +126,12 @@ class Client:
         return self._many(iter(batches), signature_name, version, check_positive_int("concurrency", concurrency))
 
     def signature(
-        self, name: str = constants.DEFAULT_SIGNATURE, version: int | None = None
+        self, name: str = constants.DEFAULT_SIGNATURE, version: int | str | None = None
     ) -> meta_graph_pb2.SignatureDef:
-        """What a served function takes and gives; errors as predict, and of a function that the model does not have."""
+        """What a served function takes and gives; errors as predict, and of a function that the model does not have.
+
+        Over gRPC servers do not say it of a label, and neither does this.
+        """
         found = self._try(self._calls.signatures, version)
         return calls.pick(found, name)
 

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from keras_nonlocal.errors import UserError
 from keras_nonlocal.serving import calls
 from keras_nonlocal.serving.apis import (
     get_model_metadata_pb2,
@@ -59,7 +60,7 @@ class GrpcCalls:
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
     def predict(
-        self, inputs: Mapping[str, npt.ArrayLike], signature_name: str, version: int | None, timeout: float
+        self, inputs: Mapping[str, npt.ArrayLike], signature_name: str, version: int | str | None, timeout: float
     ) -> dict[str, np.ndarray]:
         """As Client.predict, once, within timeout seconds."""
         request = predict_pb2.PredictRequest()
@@ -70,8 +71,13 @@ class GrpcCalls:
         response = self._call(self._predictions.Predict, request, timeout)
         return {alias: tf.make_ndarray(proto) for alias, proto in response.outputs.items()}
 
-    def signatures(self, version: int | None, timeout: float) -> get_model_metadata_pb2.SignatureDefMap:
+    def signatures(self, version: int | str | None, timeout: float) -> get_model_metadata_pb2.SignatureDefMap:
         """What a version's served functions take and give."""
+        if isinstance(version, str):  # TensorFlow Serving would answer of the newest version, whatever the label
+            raise UserError(
+                "a server says over gRPC what a version takes, not a label: give a number, or ask over http. "
+                f"Received: version={version!r}"
+            )
         request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
         self._fill(request.model_spec, version)
         response = self._call(self._predictions.GetModelMetadata, request, timeout)
@@ -93,7 +99,9 @@ class GrpcCalls:
 
     def _fill(self, spec, version):
         spec.name = self._model_name
-        if version is not None:
+        if isinstance(version, str):
+            spec.version_label = version
+        elif version is not None:
             spec.version.value = version
 
     def _call(self, method, request, timeout):

@@ -38,7 +38,7 @@ class RestCalls:
         self._known = {}  # {version: (when to ask again, signatures)}
 
     def predict(
-        self, inputs: Mapping[str, npt.ArrayLike], signature_name: str, version: int | None, timeout: float
+        self, inputs: Mapping[str, npt.ArrayLike], signature_name: str, version: int | str | None, timeout: float
     ) -> dict[str, np.ndarray]:
         """As Client.predict, once, within timeout seconds."""
         deadline = time.monotonic() + timeout
@@ -57,7 +57,7 @@ class RestCalls:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{self._url} answered with something else than the signature says: {error}") from error
 
-    def signatures(self, version: int | None, timeout: float) -> get_model_metadata_pb2.SignatureDefMap:
+    def signatures(self, version: int | str | None, timeout: float) -> get_model_metadata_pb2.SignatureDefMap:
         """What a version's served functions take and give."""
         metadata = self._call(version, "/metadata", "metadata", timeout)
         found = get_model_metadata_pb2.SignatureDefMap()
@@ -83,7 +83,7 @@ class RestCalls:
 
     def _call(self, version, path, key, timeout, body=None):
         """Returns what the reply holds under a key; of a GET, or of a POST if there is a body."""
-        address = self._url + ("" if version is None else f"/versions/{version}") + path
+        address = self._url + _which(version) + path
         status, data = self._send(address, timeout, body)
         try:
             reply = json_arrays.parse(data)
@@ -133,6 +133,15 @@ class RestCalls:
         finally:
             if response is not None and not response.closed:
                 response.close()
+
+
+def _which(version):
+    """The part of an address that names a version, or a label."""
+    if version is None:
+        return ""
+    if isinstance(version, str):
+        return f"/labels/{urllib.parse.quote(version, safe='')}"
+    return f"/versions/{version}"
 
 
 def _left(deadline, address):
