@@ -40,6 +40,7 @@ def places_of_the_paper(depth, name):
     return [behind[id(block)] for block in blocks.paths(model).values()]
 
 
+@pytest.mark.slow
 def test_the_papers_network_gets_the_papers_places():
     advice = keras_nonlocal.advise(models.C2D(50, (4, 64, 64, 3), width=2))
     assert [advice.one] == places_of_the_paper(50, "nl_c2d_r50_1")

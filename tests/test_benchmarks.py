@@ -23,6 +23,7 @@ def module(monkeypatch):
     return importlib.import_module
 
 
+@pytest.mark.slow
 def test_a_tiny_block_end_to_end(tmp_path):
     out = tmp_path / "block.md"
     command = ["benchmarks/block.py", "--cases=tiny/dot_product", "--only=ours", "--modes=train", "--rounds=2"]

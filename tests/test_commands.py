@@ -16,7 +16,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 PROGRAM = ROOT / "keras_nonlocal" / "commands" / "keras-nonlocal"
 EXTRAS = ("official", "tf_models", "tf_keras", "cv2", "opencv", "tqdm", "tensorflow_serving", "matplotlib")
 
-# Each in a child of one process that has imported TensorFlow: that is what takes long.
+# Each in a child of one process that has imported what takes long.
+PRELOAD = "import cv2, matplotlib.figure, keras_nonlocal.tfm.evaluate, keras_nonlocal.tfm.export"
 HELP = """
 import os, sys
 from keras_nonlocal import commands
@@ -37,7 +38,7 @@ def program(*arguments):
 
 @pytest.fixture(scope="module")
 def helps():
-    return shown(program("-c", HELP.format(names=list(commands.COMMANDS), preload="import keras_nonlocal.tfm")).stdout)
+    return shown(program("-c", HELP.format(names=list(commands.COMMANDS), preload=PRELOAD)).stdout)
 
 
 def shown(text):

@@ -95,7 +95,7 @@ CASES = {
 
 
 # Of images, as in test_a_task_of_tfm_starts_from_it.
-SLOW_CASES = ("resnet_18", "resnet_50")
+SLOW_CASES = ("resnet_18", "resnet_50", "resnet_3d")
 
 
 @pytest.mark.parametrize(
@@ -522,6 +522,7 @@ def test_the_script(tmp_path):
     assert np.array_equal(found(clip)["5"], plain(clip)["5"])
 
 
+@pytest.mark.slow
 def test_the_script_says_in_one_line_that_a_file_is_another(strange, tmp_path):
     strange.save(tmp_path / "other.keras")
     command = [sys.executable, "training/warm_start.py", "--experiment=c2d_kinetics400"]

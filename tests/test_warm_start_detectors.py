@@ -160,6 +160,7 @@ def test_a_retinanet_starts_as_the_plain_one(tmp_path):
     assert not np.array_equal(detections(model)["detection_boxes"], expected["detection_boxes"])
 
 
+@pytest.mark.slow
 def test_a_mask_rcnn_starts_as_the_plain_one(tmp_path):
     expected, old = saved_detector(mask_rcnn_task(), tmp_path)
     assert expected["detection_masks"].std() > 0.01 and expected["keypoint_outputs"].std() > 0.01

@@ -51,6 +51,7 @@ def test_sizes_known_at_compile_time_only(flavour):
         blocks.close(compiled(x), layer(x), 1e-5)
 
 
+@pytest.mark.parametrize("flavour", [pytest.param("keras", marks=pytest.mark.slow), "tf_keras"])
 def test_fit(flavour):
     module = blocks.FLAVOURS[flavour].keras
     case = layer_cases.CASES[0]
