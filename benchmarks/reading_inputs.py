@@ -13,7 +13,8 @@ from keras_nonlocal.tfm.tasks import video_classification
 
 # Kinetics as it is mostly kept: 10 s at 30 frames a second, short side 256.
 FRAMES, HEIGHT, WIDTH = 300, 256, 340
-BATCHES = 8
+# Many to a turn: what a reader has ready when its turn comes was made in the turn of another.
+BATCHES = 64
 
 
 def write(folder, files, clips):
@@ -60,7 +61,6 @@ class Batches:
             feature_shape=(frames, 224, 224, 3),
             temporal_stride=stride,
             seed=0,
-            # What a reader has ready when its turn comes was made in another's time.
             prefetch_buffer_size=1,
         )
         decoded = parser.decoder(params)
