@@ -83,7 +83,7 @@ def test_migration():
 DISTRIBUTED = """
 import pages
 names = pages.run(pages.ROOT / "docs/distributed.md", {})
-print(names["model"].get_layer(index=2).norm_synchronized, int(names["model"].optimizer.iterations))
+print(names["model"].get_layer(index=2).norm_synchronized, names["model"].optimizer.iterations.value.numpy())
 """
 
 
