@@ -20,6 +20,4 @@ def main(_):
     seen = report.draw_attention(FLAGS.work_dir, FLAGS.work_dir)
     print(table)
     print(seen)
-    print(
-        "pictures:", curves, *(os.path.join(FLAGS.work_dir, name) for name in ("attention.png", "attention_heat.png"))
-    )
+    print("pictures:", curves, *(os.path.join(FLAGS.work_dir, name) for name in report.ATTENTION))

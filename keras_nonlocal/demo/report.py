@@ -18,6 +18,7 @@ with errors.needs_extra("demo"):
     from official.core import task_factory
 
 NAMES = {"c2d": "C2D", "non_local_c2d": "non-local C2D"}
+ATTENTION = ("attention.png", "attention_heat.png")  # arrows, and a heat map
 CLIPS = 100  # that the rule of the attention's pictures looks at
 
 
@@ -91,12 +92,12 @@ def draw_attention(work_dir, folder, count=10):
     looks = [attention.look(found, number, digits) for number, digits in enumerate(places)]
     first = attention.choose_clip(looks, candidates)
     seen = looks[first]
-    pictures = {
+    figures = (
         # An arrow ends in one frame of those that its key is pooled of, in which the digit need not be.
-        "attention.png": plot.arrows(_brightest(shown[first], found.key_size[0]), found, first, seen.query, count),
-        "attention_heat.png": plot.heatmap(shown[first], found, first, seen.query),
-    }
-    for name, figure in pictures.items():
+        plot.arrows(_brightest(shown[first], found.key_size[0]), found, first, seen.query, count),
+        plot.heatmap(shown[first], found, first, seen.query),
+    )
+    for name, figure in zip(ATTENTION, figures, strict=True):
         plot.save(figure, os.path.join(folder, name))
     on, other = ("early", "late")[seen.digit], ("late", "early")[seen.digit]
     mean = np.mean([(each.elsewhere, each.on_other) for each in looks], axis=0)

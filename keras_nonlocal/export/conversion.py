@@ -16,7 +16,8 @@ from keras_nonlocal.export import engines, portable, saved_model, tensors
 
 # How far an answer may be from Keras', in parts of the largest number of that output, by the dtype of the model.
 TOLERANCES = {"float32": 1e-5, "float16": 2e-2, "bfloat16": 1e-1}
-_NAMES = {"While": "chunked", "StatelessWhile": "chunked", "UpperBound": "sorted"}
+# The evaluation that an operation gives away.
+_NAMES = {**dict.fromkeys(engines.LOOPS, "chunked"), engines.SEARCH: "sorted"}
 
 
 def convert(

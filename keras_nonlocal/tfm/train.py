@@ -119,7 +119,7 @@ def run(
       deterministic: whether TensorFlow may only use operations that give the same bits each time, from here on and
         everywhere in the process. Default False.
       watch: called with the task before anything runs. Default nothing is.
-      look: called with the network and the step, before training and after each evaluation. Default nothing is.
+      look: called with the network and the step, first and after each evaluation. Default nothing is.
 
     Returns:
       The metrics of the last evaluation as a dict of floats; empty for "train".
@@ -204,6 +204,10 @@ def _run(params, mode, worker, start, strategy, of_task, stop, save_summary, wat
     after_evaluation = progress.EvalProgress(trainer.global_step, metrics, of_task, console)
     after_loop = progress.TrainProgress(trainer.global_step, params.trainer.train_steps, of_task, console)
 
+    def show():
+        if look and is_first:
+            look(trainer.model, int(trainer.global_step.numpy()))
+
     def end_loop(output):
         step = int(trainer.global_step.numpy())
         if params.trainer.recovery_max_trials == 0:
@@ -217,8 +221,7 @@ def _run(params, mode, worker, start, strategy, of_task, stop, save_summary, wat
         after_evaluation(output)
         if "train" in mode and is_first:
             folder.remember_evaluation(metrics, model_dir)
-            if look:
-                look(trainer.model, int(trainer.global_step.numpy()))
+        show()
 
     try:
         # Orbit prints its log besides logging it, several lines a step and without the time left: ours takes its place.
@@ -237,8 +240,7 @@ def _run(params, mode, worker, start, strategy, of_task, stop, save_summary, wat
                 eval_actions=[end_evaluation],
                 controller_cls=loop.Controller,
             )
-            if look and is_first:
-                look(trainer.model, int(trainer.global_step.numpy()))
+            show()
             with strategy.scope():
                 if mode == "train":
                     runner.controller.train(steps=params.trainer.train_steps)
